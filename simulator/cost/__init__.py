@@ -1,0 +1,1 @@
+"""Operations x machine x stack -> seconds and joules. Pure and vectorised."""

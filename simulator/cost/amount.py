@@ -1,0 +1,64 @@
+"""What an operation costs one chip: seconds by what bounds it, FLOPs by format, bytes by tier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulator.model.operation import Array
+
+COMPUTE, NETWORK, OVERHEAD = "compute", "network", "overhead"
+"""Names of time shares besides the memory tiers'."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """seconds: share of time by bound (compute, a tier, network, overhead), which add up to the operation's time.
+    flops: by compute format. bytes: by tier. sent: bytes over the fabric. All of one chip; values may be arrays."""
+
+    seconds: dict[str, Array] = field(default_factory=dict)
+    flops: dict[str, Array] = field(default_factory=dict)
+    bytes: dict[str, Array] = field(default_factory=dict)
+    sent: Array = 0.0
+
+    def times(self, factor: float) -> Amount:
+        """The same, `factor` times."""
+        return Amount(
+            {name: value * factor for name, value in self.seconds.items()},
+            {name: value * factor for name, value in self.flops.items()},
+            {name: value * factor for name, value in self.bytes.items()},
+            self.sent * factor,
+        )
+
+    @property
+    def total_seconds(self) -> Array:
+        """The operation's time."""
+        return sum(self.seconds.values(), 0.0)
+
+
+def add(amounts: Iterable[Amount]) -> Amount:
+    """The sum: operations of a step follow one another."""
+    seconds: dict[str, Array] = {}
+    flops: dict[str, Array] = {}
+    moved: dict[str, Array] = {}
+    sent: Array = 0.0
+    for amount in amounts:
+        for total, part in ((seconds, amount.seconds), (flops, amount.flops), (moved, amount.bytes)):
+            for name, value in part.items():
+                total[name] = total.get(name, 0.0) + value
+        sent = sent + amount.sent
+    return Amount(seconds, flops, moved, sent)
+
+
+def overlapped(compute: Array, memory: Array, tier: str, p: float) -> dict[str, Array]:
+    """Time of compute and memory that overlap: (compute^p + memory^p)^(1/p), shared out as compute^p : memory^p.
+
+    p = 1 adds, p -> infinity takes the larger. Computed relative to the larger, so nothing under- or overflows.
+    """
+    larger = np.maximum(np.maximum(compute, memory), 1e-300)
+    first, second = (compute / larger) ** p, (memory / larger) ** p
+    whole = larger * (first + second) ** (1.0 / p)
+    share = first / np.maximum(first + second, 1e-300)
+    return {COMPUTE: whole * share, tier: whole * (1.0 - share)}

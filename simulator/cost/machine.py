@@ -1,0 +1,81 @@
+"""A machine as the cost functions see it: the chips of one replica, with what its software reaches of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.errors import StackError
+from simulator.hardware.memory import MemoryTier
+from simulator.hardware.profile import Profile
+from simulator.model.number_format import FORMATS
+from simulator.model.parallelism import Parallelism
+from simulator.stack.stack import Stack, of_format
+
+SIXTEEN_BIT = ("bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Profile, stack and layout of one replica. Rates are those that one chip reaches."""
+
+    profile: Profile
+    stack: Stack
+    parallelism: Parallelism
+
+    def __post_init__(self) -> None:
+        if self.profile.family not in self.stack.families:
+            runs_on = ", ".join(self.stack.families)
+            raise StackError(
+                f"stack '{self.stack.name}' runs on {runs_on}, not on '{self.profile.name}' ({self.profile.family}); "
+                f"leave `stack` out to get '{self.profile.default_stack}'"
+            )
+
+    @property
+    def memory(self) -> MemoryTier:
+        """The tier that holds weights and KV cache."""
+        return self.profile.chip.main_memory
+
+    @property
+    def scaling(self) -> float:
+        """What each socket of a CPU node keeps when several work together; 1 on other machines."""
+        several = self.profile.node.fabric.kind == "numa" and self.parallelism.chips > 1
+        return float(self.stack.socket_scaling) if several else 1.0
+
+    @property
+    def bandwidth(self) -> float:
+        """Peak B/s of the tier, NUMA loss taken off."""
+        return float(self.memory.bandwidth) * self.scaling
+
+    def weights_bandwidth(self, format: str) -> float:
+        """B/s at which weights of a number format stream."""
+        return self.bandwidth * of_format(self.stack.streaming, format, self.stack.name, "streaming fraction")
+
+    def compute_format(self, format: str) -> str:
+        """The format in which the matrix units multiply values stored in `format`."""
+        peaks = self.profile.chip.matrix.peak
+        for candidate in FORMATS[format].compute:
+            if candidate in peaks:
+                return str(candidate)
+        raise StackError(
+            f"'{self.profile.name}' computes in {', '.join(peaks)}; none of them takes weights stored as {format}"
+        )
+
+    def matrix_rate(self, format: str) -> float:
+        """FLOP/s of large products of weights stored in `format`."""
+        compute = self.compute_format(format)
+        plateau = of_format(self.stack.matmul, compute, self.stack.name, "share of peak for matrix products")
+        return float(self.profile.chip.matrix.peak[compute]) * plateau * self.scaling  # type: ignore[index]
+
+    @property
+    def sixteen_bit_peak(self) -> float:
+        """FLOP/s of the 16-bit matrix peak, to which the attention fractions refer."""
+        peaks = self.profile.chip.matrix.peak
+        for format in SIXTEEN_BIT:
+            if format in peaks:
+                return float(peaks[format]) * self.scaling  # type: ignore[index]
+        raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that meet at the barriers of a layer."""
+        return int(self.profile.chip.matrix.units) * self.parallelism.chips

@@ -1,0 +1,216 @@
+"""What a step of a replica costs, tabulated once: by tokens, by emitting sequences, by key and by query-key pair.
+
+    t_work = T[tokens] + O[outputs] + sum over windows (keys * k + pairs * p) + (a prompt in the step ? P : 0)
+    t_step = max(t_work, host floor, E / (cap - idle))
+
+Everything in it is a sum over the operations of one chip (all of a replica's chips do the same), so a table and a few
+slopes hold it exactly. The last term is the power limit: a chip whose work would draw more takes longer. Energy of a
+step is min(cap * t, (idle + active) * t + E) with E the marginal joules of its FLOPs and bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.cost.access import gather, stream, vector
+from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.collective import collective
+from simulator.cost.machine import Machine
+from simulator.cost.matmul import attention, matmul
+from simulator.model.architecture import Architecture
+from simulator.model.ffn.moe import MoEFFN
+from simulator.model.number_format import Precision
+from simulator.model.operation import Array, Attention, Batch, Collective, Gather, Matmul, Operation, Stream
+from simulator.stack.stack import of_format
+
+TICKS_PER_SECOND = 2.0**50
+"""The engine's unit of time: whole ticks, so that sums are exact (engine/clock.py)."""
+
+Line = tuple[int, int]
+Piece = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Costs of one chip. tokens, outputs: tables indexed by their number; keys, pairs: per key and pair, by window."""
+
+    windows: tuple[int | None, ...]
+    tokens: Amount
+    outputs: Amount
+    keys: tuple[Amount, ...]
+    pairs: tuple[Amount, ...]
+    prefill: Amount  # once in a step that holds a prompt
+    floor_s: float
+
+
+def cost_of(operation: Operation, machine: Machine) -> Amount:
+    """Seconds, FLOPs and bytes of one operation on one chip."""
+    if isinstance(operation, Matmul):
+        return matmul(operation, machine)
+    if isinstance(operation, Attention):
+        return attention(operation, machine)
+    if isinstance(operation, Collective):
+        return collective(operation, machine)
+    if isinstance(operation, Gather):
+        return gather(operation, machine)
+    if isinstance(operation, Stream):
+        return stream(operation, machine)
+    return vector(operation, machine)
+
+
+def step_cost(
+    architecture: Architecture, precision: Precision, machine: Machine, max_tokens: int, max_outputs: int
+) -> StepCost:
+    """Tabulate a replica of `architecture` on `machine` for steps of up to max_tokens tokens and max_outputs outputs."""
+    layout, stack = machine.parallelism, machine.stack
+    windows = architecture.windows
+    zipf = float(stack.expert_popularity)
+
+    def price(batch: Batch, wanted: type[Operation] | None, head: bool = False) -> Amount:
+        operations = architecture.forward(batch, layout, precision, zipf)
+        return add(
+            cost_of(operation, machine)
+            for operation in operations
+            if (isinstance(operation, Attention) if wanted is Attention else not isinstance(operation, Attention))
+            and (operation.name == "head") == head
+        )
+
+    def one(window: int | None) -> dict[int | None, Array]:
+        # Far more than dp*pp of each, so that the unit is one of many.
+        return {each: float(each == window) for each in windows}
+
+    tokens = price(Batch(np.arange(max_tokens + 1, dtype=float)), None)
+    outputs = price(Batch(float(layout.dp * layout.pp), np.arange(max_outputs + 1, dtype=float)), None, head=True)
+    many = float(layout.dp * layout.pp)
+    return StepCost(
+        windows=windows,
+        tokens=add([_nothing_without_tokens(tokens), _per_layer(architecture, precision, machine, max_tokens)]),
+        outputs=add([outputs, _per_sequence(architecture, machine, max_outputs)]),
+        keys=tuple(price(Batch(many, 0.0, one(window)), Attention) for window in windows),
+        pairs=tuple(price(Batch(many, 0.0, {}, one(window)), Attention) for window in windows),
+        prefill=Amount({OVERHEAD: architecture.layer_count * float(stack.prefill_layer_overhead)}),
+        floor_s=float(stack.host_floor),
+    )
+
+
+def _nothing_without_tokens(amount: Amount) -> Amount:
+    """Row 0 of a table costs nothing."""
+
+    def cleared(values: dict[str, Array]) -> dict[str, Array]:
+        return {name: np.where(np.arange(np.size(value)) > 0, value, 0.0) for name, value in values.items()}
+
+    rows = max((np.size(value) for value in amount.seconds.values()), default=1)
+    sent = np.where(np.arange(rows) > 0, amount.sent, 0.0)
+    return Amount(cleared(amount.seconds), cleared(amount.flops), cleared(amount.bytes), sent)
+
+
+def _per_layer(architecture: Architecture, precision: Precision, machine: Machine, max_tokens: int) -> Amount:
+    """Overheads of layers and of the step, for any number of tokens but none."""
+    stack = machine.stack
+    per_layer = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores
+    seconds = float(stack.step_overhead) + architecture.layer_count * per_layer
+    if stack.expert_overhead:
+        sparse = sum(layer.count for layer in architecture.layers if isinstance(layer.ffn, MoEFFN))
+        if sparse:
+            what = "overhead of expert layers"
+            seconds += sparse * of_format(stack.expert_overhead, precision.format_of("expert"), stack.name, what)
+    return Amount({OVERHEAD: np.where(np.arange(max_tokens + 1) > 0, seconds, 0.0)})
+
+
+def _per_sequence(architecture: Architecture, machine: Machine, max_outputs: int) -> Amount:
+    """Overheads of emitting sequences."""
+    stack = machine.stack
+    each = (
+        float(stack.sequence_overhead)
+        + float(stack.vocabulary_overhead) * architecture.vocab_size
+        + float(stack.sequence_layer_overhead) * architecture.layer_count
+    )
+    return Amount({OVERHEAD: each * np.arange(max_outputs + 1)})
+
+
+def marginal_joules(amount: Amount, machine: Machine) -> Array:
+    """Joules of one chip above idle and active power: FLOPs, bytes of each tier, bytes sent."""
+    power = machine.profile.chip.power
+    joules: Array = 0.0
+    for name, flops in amount.flops.items():
+        joules = joules + flops * float(power.flop[name])
+    if machine.memory.energy is not None:
+        joules = joules + sum(amount.bytes.values(), 0.0) * float(machine.memory.energy)
+    if power.link is not None:
+        joules = joules + amount.sent * float(power.link)
+    return joules
+
+
+class StepTable:
+    """`StepTime` for the engine: whole ticks. Durations are the larger of straight lines over the steps of a run."""
+
+    def __init__(self, cost: StepCost, machine: Machine) -> None:
+        self.windows = cost.windows
+        room = float(machine.profile.chip.power.cap) - float(machine.profile.chip.power.idle)
+        amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
+        work = [_ticks(amount.total_seconds) for amount in amounts]
+        limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
+        # Where no part's energy needs more time than its work, no sum of parts does.
+        capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, work, strict=True))
+        self._lines = [_Tariff(work, len(self.windows))]
+        if capped:
+            self._lines.append(_Tariff(limit, len(self.windows)))
+        self._floor = int(_ticks(cost.floor_s))
+
+    def pieces(
+        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
+    ) -> tuple[Piece, ...]:
+        """Durations of `steps` steps: pieces (steps, first, increment)."""
+        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._lines]
+        if len(lines) == 1 and self._floor <= lines[0][0]:
+            return ((steps, *lines[0]),)
+        return largest([*lines, (self._floor, 0)], steps)
+
+
+def largest(lines: list[Line], steps: int) -> tuple[Piece, ...]:
+    """The largest of straight lines over steps 0 .. steps-1, as pieces."""
+    pieces: list[Piece] = []
+    done = 0
+    while done < steps:
+        first, increment = max((a + b * done, b) for a, b in lines)
+        until = steps
+        for a, b in lines:
+            here = a + b * done
+            if b > increment:  # overtakes: the first later step in which it is larger
+                until = min(until, done + (first - here) // (b - increment) + 1)
+        pieces.append((until - done, first, increment))
+        done = until
+    return tuple(pieces)
+
+
+class _Tariff:
+    """Ticks of a step as a straight line over the steps of a run."""
+
+    __slots__ = ("_keys", "_outputs", "_pairs", "_prefill", "_tokens")
+
+    def __init__(self, parts: list[np.ndarray], windows: int) -> None:
+        self._tokens: list[int] = parts[0].tolist()
+        self._outputs: list[int] = parts[1].tolist()
+        self._prefill = int(parts[2])
+        self._keys = [int(part) for part in parts[3 : 3 + windows]]
+        self._pairs = [int(part) for part in parts[3 + windows :]]
+
+    def line(self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None) -> Line:
+        value = self._tokens[tokens] + self._outputs[outputs]
+        increment = 0
+        for (total, growth), price in zip(keys, self._keys, strict=True):
+            value += total * price
+            increment += growth * price
+        if pairs is not None:
+            value += self._prefill
+            for (total, growth), price in zip(pairs, self._pairs, strict=True):
+                value += total * price
+                increment += growth * price
+        return value, increment
+
+
+def _ticks(seconds: Array) -> np.ndarray:
+    """Whole ticks, as integers."""
+    return np.rint(np.asarray(seconds) * TICKS_PER_SECOND).astype(np.int64)

@@ -1,0 +1,1 @@
+"""What happens over time: requests, batches, replicas, and what they leave behind."""

@@ -1,0 +1,153 @@
+"""The oracle: the same scheduling rules, one event an iteration, every
+sequence looked at in every step.
+
+It shares no shortcut with `engine/replica.py`: sums are taken afresh, blocks are counted sequence by sequence. It is
+slow and plain on purpose; tests demand that both leave the same times to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from simpy.events import Event
+
+from simulator.engine.batching import BatchLimits
+from simulator.engine.clock import BOUNDARY, SECONDS_PER_TICK, Clock
+from simulator.engine.journal import Journal
+from simulator.engine.kv_cache import KvLimits
+from simulator.engine.request_log import RequestLog
+from simulator.engine.sequence import Sequence
+from simulator.engine.step_time import Line, StepTime
+
+
+class ExactReplica:
+    """A replica that steps. `computed` counts cached tokens in prefill and in decode alike."""
+
+    def __init__(
+        self,
+        number: int,
+        clock: Clock,
+        step: StepTime,
+        batch: BatchLimits,
+        kv: KvLimits,
+        log: RequestLog,
+        on_finish: Callable[[int, int], None],
+    ) -> None:
+        self.number = number
+        self.outstanding = 0
+        self.journal = Journal(len(step.windows))
+        self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
+        self._batch, self._kv = batch, kv
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._decoding: list[Sequence] = []
+        self._busy = False
+        self._plan: list[tuple[Sequence, int]] = []
+        self._start = 0
+        self._ticks = 0
+
+    def arrive(self, sequence: Sequence, now: int) -> None:
+        self.outstanding += 1
+        self._log.replica[sequence.id] = self.number
+        self._waiting.append(sequence)
+        if not self._busy:
+            self._busy = True
+            self._clock.at(now, lambda _event: self._begin(now), BOUNDARY + self.number)
+
+    def _free(self) -> int:
+        return self._kv.blocks - sum(self._kv.held(s.computed) for s in self._running)
+
+    def _preempt(self, now: int) -> None:
+        victim = self._running.pop()
+        if victim in self._decoding:
+            self._decoding.remove(victim)
+            victim.last_token = now
+        victim.computed = 0
+        self._log.preemptions[victim.id] += 1
+        self._waiting.insert(0, victim)
+
+    def _begin(self, now: int) -> None:
+        held, limits = self._kv.held, self._batch
+        plan: list[tuple[Sequence, int]] = []
+        tokens = limits.max_num_batched_tokens
+        free = self._free()
+        preempted = False
+        place = 0
+        while place < len(self._running):
+            sequence = self._running[place]
+            chunk = min(max(1, sequence.target - sequence.computed), tokens)
+            more = held(sequence.computed + chunk) - held(sequence.computed)
+            while more > free and sequence in self._running:
+                preempted = True
+                free += held(self._running[-1].computed)
+                self._preempt(now)
+            if sequence in self._running:
+                plan.append((sequence, chunk))
+                free -= more
+                tokens -= chunk
+                place += 1
+        while not preempted and self._waiting and tokens > 0 and len(self._running) < limits.max_num_seqs:
+            sequence = self._waiting[0]
+            chunk = min(sequence.target, tokens)
+            if held(chunk) > free:
+                break
+            self._running.append(self._waiting.pop(0))
+            if self._log.scheduled_s[sequence.id] != self._log.scheduled_s[sequence.id]:
+                self._log.scheduled_s[sequence.id] = now * SECONDS_PER_TICK
+            plan.append((sequence, chunk))
+            free -= held(chunk)
+            tokens -= chunk
+        if not plan:
+            self._busy = False
+            return
+        self._plan, self._start = plan, now
+        counts, keys, pairs = self._compose()
+        decoding, prefill, outputs, _ = counts
+        lines: list[list[Line]] = [[(number, 0) for number in numbers] for numbers in (keys, pairs)]
+        pieces = self._step.pieces(decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1)
+        (_, self._ticks, _), row = pieces[0], (1, *counts, pieces[0][1], 0, *keys, *pairs)
+        end = now + self._ticks
+        self._clock.at(end, lambda _event: self._end(end, row), BOUNDARY + self.number)
+
+    def _compose(self) -> tuple[tuple[int, ...], list[int], list[int]]:
+        """Counts (decoding, prefill tokens, outputs, free blocks), keys and pairs: sums over the step's sequences."""
+        decoders = [s for s, _ in self._plan if s in self._decoding]
+        chunks = [(s, chunk) for s, chunk in self._plan if s not in self._decoding]
+        outputs = sum(1 for s, chunk in self._plan if s.computed + chunk == s.target)
+        windows = [1 << 60 if window is None else window for window in self._step.windows]
+        keys = [sum(min(s.computed + 1, window) for s in decoders) for window in windows]
+        pairs = [
+            sum(min(s.computed + j, window) for s, chunk in chunks for j in range(1, chunk + 1)) for window in windows
+        ]
+        return (len(decoders), sum(chunk for _, chunk in chunks), outputs, self._free()), keys, pairs
+
+    def _end(self, now: int, row: tuple[int, ...]) -> None:
+        self.journal.write(self._start * SECONDS_PER_TICK, row)
+        prefilled: list[Sequence] = []
+        for sequence, chunk in self._plan:
+            sequence.computed += chunk
+            if sequence.computed < sequence.target:
+                continue
+            if sequence in self._decoding:
+                sequence.generated += 1
+                continue
+            if sequence.generated == 0:
+                self._log.first_token_s[sequence.id] = now * SECONDS_PER_TICK
+            else:
+                self.journal.late_gap((now - sequence.last_token) * SECONDS_PER_TICK)
+            sequence.generated += 1
+            prefilled.append(sequence)
+        self.journal.book_free(self._free())
+        finished = [s for s in prefilled if s.generated == s.output]
+        finished += sorted((s for s in self._decoding if s.generated == s.output), key=lambda s: s.id)
+        self._decoding += [s for s in prefilled if s not in finished]
+        for sequence in finished:
+            if sequence in self._decoding:
+                self._decoding.remove(sequence)
+            self._running.remove(sequence)
+        for sequence in finished:
+            self.outstanding -= 1
+            self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
+            self._log.finished += 1
+            self._on_finish(sequence.id, now)
+        self._begin(now)

@@ -1,0 +1,351 @@
+"""One replica of a model under continuous batching, with fast-forward.
+
+The rules are vLLM's (V1 scheduler): running sequences first, in order, one token each or the next chunk of their
+prompt; then waiting ones, first come first served, while tokens, seats and KV blocks last; when blocks run out the
+sequence that joined last is preempted and recomputed later.
+
+Between two changes of the batch nothing needs deciding, so a run of n steps is summed in closed form and slept in one
+event. Time is in whole ticks, so the sum is the stepped one to the bit (`engine/exact.py` is the proof). An arrival
+that could join cuts the run at the end of the step in which it falls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from simpy.events import Event
+
+from simulator.engine.batching import BatchLimits
+from simulator.engine.clock import BOUNDARY, SECONDS_PER_TICK, Clock
+from simulator.engine.context import ContextSum, pair_growth, prefill_pairs
+from simulator.engine.journal import Journal
+from simulator.engine.kv_cache import BlockDemand, KvLimits
+from simulator.engine.request_log import RequestLog
+from simulator.engine.sequence import Sequence
+from simulator.engine.step_time import Line, Piece, StepTime, elapsed, steps_until
+
+Chunk = tuple[Sequence, int]
+
+
+class Replica:
+    """One replica: a deque, a heap of finishing iterations, one armed event."""
+
+    def __init__(
+        self,
+        number: int,
+        clock: Clock,
+        step: StepTime,
+        batch: BatchLimits,
+        kv: KvLimits,
+        log: RequestLog,
+        on_finish: Callable[[int, int], None],
+    ) -> None:
+        self.number = number
+        self.outstanding = 0
+        self.journal = Journal(len(step.windows))
+        self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
+        self._batch, self._kv = batch, kv
+        self._free = kv.blocks
+        self._demand = BlockDemand(kv.block_size)
+        self._keys = [ContextSum(window) for window in step.windows]
+        self._no_pairs = (0,) * len(step.windows)
+        self._waiting: deque[Sequence] = deque()
+        self._running: dict[int, Sequence] = {}  # in the order in which they joined
+        self._finishing: list[tuple[int, int, int, Sequence]] = []
+        self._decoding = 0
+        self._iteration = 0
+        self._preempted = False  # in the step being decided
+        self._partial: Sequence | None = None  # the one whose prompt is half computed; it joined last
+        # The segment in flight.
+        self._armed: Event | None = None
+        self._chunks: list[Chunk] = []
+        self._steps = 0
+        self._start = 0
+        self._end = 0
+        self._pieces: tuple[Piece, ...] = ()
+        self._prefill = 0
+        self._emitting = 0
+        self._pairs: list[Line] | None = None
+        self._joinable = False
+
+    def arrive(self, sequence: Sequence, now: int) -> None:
+        """Take a request at `now`. It waits for the end of the current step, or for room."""
+        self.outstanding += 1
+        self._log.replica[sequence.id] = self.number
+        self._waiting.append(sequence)
+        if self._armed is None:
+            self._steps = 0
+            self._end = now
+            self._armed = self._clock.at(now, self._boundary, BOUNDARY + self.number)
+        elif self._joinable:
+            self._joinable = False
+            self._cut(now)
+
+    # The life of a segment
+
+    def _boundary(self, _event: Event) -> None:
+        self._joinable = False
+        if self._steps:
+            self._advance()
+        self._begin(self._end)
+
+    def _cut(self, now: int) -> None:
+        """End the segment with the step in progress at `now`."""
+        start = self._start
+        steps = 0
+        for piece in self._pieces:
+            end = start + elapsed(piece, piece[0])
+            if end >= now:
+                last = steps_until(piece, now - start)
+                steps += last
+                end = start + elapsed(piece, last)
+                break
+            steps += piece[0]
+            start = end
+        if steps < self._steps:
+            self._steps, self._end = steps, end
+            if self._armed is not None:
+                self._clock.cancel(self._armed)
+            self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
+
+    def _begin(self, now: int) -> None:
+        """Decide the next batch and how long it stays as it is."""
+        chunks = self._admit(now)
+        emitting = decoding = self._decoding
+        if not chunks and not decoding:
+            self._armed = None
+            return
+        prefill = 0
+        pairs: list[Line] | None = None
+        for sequence, tokens in chunks:
+            prefill += tokens
+            if sequence.computed + tokens == sequence.target:
+                emitting += 1
+        # After a preemption nothing joins for one step, then the queue is asked again.
+        steps = 1 if self._preempted else self._unchanged_steps(chunks, emitting > decoding)
+        if chunks:
+            pairs = self._pair_lines(chunks)
+        keys = [(known.total, known.growing) for known in self._keys]
+        pieces = self._step.pieces(decoding + prefill, emitting, keys, pairs, steps)
+        end = now
+        for piece in pieces:
+            end += elapsed(piece, piece[0])
+        self._chunks, self._steps, self._start, self._end = chunks, steps, now, end
+        self._pieces, self._pairs, self._prefill, self._emitting = pieces, pairs, prefill, emitting
+        self._joinable = (
+            steps > 1 and not chunks and not self._waiting and len(self._running) < self._batch.max_num_seqs
+        )
+        self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
+
+    def _pair_lines(self, chunks: list[Chunk]) -> list[Line]:
+        """Query-key pairs of the chunks, by window: in the first step, and the growth from step to step."""
+        lines = []
+        for window in self._step.windows:
+            total = 0
+            for sequence, tokens in chunks:
+                total += prefill_pairs(sequence.computed, tokens, window)
+            growth = pair_growth(chunks[0][0].computed, chunks[0][1], window)[0] if len(chunks) == 1 else 0
+            lines.append((total, growth))
+        return lines
+
+    def _unchanged_steps(self, chunks: list[Chunk], completes: bool) -> int:
+        """Steps for which the batch stays as it is, if nothing arrives."""
+        if completes or len(chunks) > 1:
+            return 1
+        iteration = self._iteration
+        most = self._finishing_at() - iteration if self._decoding else 1 << 30
+        for keys in self._keys:
+            if keys.growing and keys.window is not None:
+                most = min(most, keys.next_change() - iteration)
+        if not chunks:
+            return self._demand.steps_within(iteration, self._free, most)
+        # A long prompt that takes all tokens of every step: until its last chunk only a finishing sequence changes the
+        # batch, provided that the blocks last.
+        sequence, tokens = chunks[0]
+        if tokens < self._batch.max_num_batched_tokens - self._decoding:
+            return 1
+        most = min(most, (sequence.target - sequence.computed - 1) // tokens)
+        for window in self._step.windows:
+            most = min(most, pair_growth(sequence.computed, tokens, window)[1])
+        held = self._kv.held
+        more = held(sequence.computed + most * tokens) - held(sequence.computed) + self._demand.over(iteration, most)
+        return most if more <= self._free else 1
+
+    def _advance(self) -> None:
+        """The segment's steps are done: book them, emit tokens, let go of what has finished."""
+        steps, now, iteration = self._steps, self._end, self._iteration
+        self._write(steps)
+        if self._decoding:
+            self._free -= self._demand.over(iteration, steps)
+        self._iteration = iteration = iteration + steps
+        for keys in self._keys:
+            keys.advance(iteration, steps)
+        finished: list[Sequence] = []
+        chunks = self._chunks
+        if chunks:
+            self._partial = None
+            finished = [s for s, tokens in chunks if self._prefilled(s, tokens * steps, now)]
+        self.journal.book_free(self._free)
+        for sequence in finished:
+            self._free += self._kv.held(sequence.computed)
+        finishing = self._finishing
+        while finishing and finishing[0][0] <= iteration:
+            _, _, epoch, sequence = heappop(finishing)
+            if sequence.epoch == epoch:
+                self._leave(sequence)
+                finished.append(sequence)
+        for sequence in finished:
+            self._finish(sequence, now)
+
+    def _write(self, steps: int) -> None:
+        """Rows of the journal for the first `steps` steps of the segment."""
+        start, done = self._start, 0
+        for piece in self._pieces:
+            count = min(piece[0], steps - done)
+            if count <= 0:
+                return
+            row: tuple[int, ...] = (count, self._decoding, self._prefill, self._emitting, self._free, *piece[1:])
+            middle = count * (count - 1) // 2
+            for keys in self._keys:
+                row += ((keys.total + keys.growing * done) * count + keys.growing * middle,)
+            if self._pairs is None:
+                row += self._no_pairs
+            else:
+                for total, growth in self._pairs:
+                    row += ((total + growth * done) * count + growth * middle,)
+            self.journal.write(start * SECONDS_PER_TICK, row)
+            done += count
+            start += elapsed(piece, count)
+
+    def _prefilled(self, sequence: Sequence, tokens: int, now: int) -> bool:
+        """`tokens` more of a prompt are cached; after its last one the sequence emits a token and decodes.
+
+        True when that token was its only one.
+        """
+        held = self._kv.held
+        before = held(sequence.computed)
+        sequence.computed += tokens
+        self._free -= held(sequence.computed) - before
+        if sequence.computed < sequence.target:
+            self._partial = sequence
+            return False
+        if sequence.generated:
+            self.journal.late_gap((now - sequence.last_token) * SECONDS_PER_TICK)
+        else:
+            self._log.first_token_s[sequence.id] = now * SECONDS_PER_TICK
+        sequence.generated += 1
+        if sequence.generated == sequence.output:
+            return True
+        iteration = self._iteration
+        sequence.context, sequence.joined = sequence.computed, iteration
+        self._decoding += 1
+        self._demand.add(sequence.context, iteration)
+        for keys in self._keys:
+            keys.add(sequence)
+        end = iteration + sequence.output - sequence.generated
+        heappush(self._finishing, (end, sequence.id, sequence.epoch, sequence))
+        return False
+
+    # Sequences leave
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Take a sequence out of the decoders and free its blocks."""
+        iteration = self._iteration
+        cached = sequence.cached(iteration)
+        sequence.epoch += 1
+        self._decoding -= 1
+        self._demand.remove(cached, iteration)
+        for keys in self._keys:
+            keys.remove(cached)
+        self._free += self._kv.held(cached)
+
+    def _finish(self, sequence: Sequence, now: int) -> None:
+        del self._running[sequence.id]
+        self.outstanding -= 1
+        self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
+        self._log.finished += 1
+        self._on_finish(sequence.id, now)
+
+    def _preempt(self, sequence: Sequence, now: int) -> None:
+        """Back to the front of the queue; its tokens so far become part of the prompt to recompute."""
+        del self._running[sequence.id]
+        if sequence is self._partial:
+            self._partial = None
+            self._free += self._kv.held(sequence.computed)
+        else:
+            self._leave(sequence)
+            sequence.generated += self._iteration - sequence.joined
+            sequence.last_token = now
+        self._preempted = True
+        sequence.computed = 0
+        self._log.preemptions[sequence.id] += 1
+        self._waiting.appendleft(sequence)
+
+    def _finishing_at(self) -> int:
+        """The iteration after which the next decoding sequence has finished."""
+        finishing = self._finishing
+        while finishing[0][3].epoch != finishing[0][2]:
+            heappop(finishing)
+        return finishing[0][0]
+
+    # Sequences join
+
+    def _admit(self, now: int) -> list[Chunk]:
+        """Prompt chunks of the next step, after making room for the tokens of the decoding sequences."""
+        self._preempted = False
+        waiting, partial = self._waiting, self._partial
+        needed = self._demand.over(self._iteration, 1) if self._decoding else 0
+        if needed > self._free:
+            self._make_room(now)
+            needed = self._demand.over(self._iteration, 1)
+            partial = self._partial
+        chunks: list[Chunk] = []
+        if partial is None and not waiting:
+            return chunks
+        kv = self._kv
+        free = self._free - needed
+        tokens = self._batch.max_num_batched_tokens - self._decoding
+        if partial is not None:
+            chunk = min(partial.target - partial.computed, tokens)
+            more = kv.held(partial.computed + chunk) - kv.held(partial.computed)
+            if more > free:
+                self._preempt(partial, now)
+            else:
+                chunks.append((partial, chunk))
+                free -= more
+                tokens -= chunk
+        if self._preempted:
+            return chunks
+        running, scheduled_s = self._running, self._log.scheduled_s
+        while waiting and tokens > 0 and len(running) < self._batch.max_num_seqs:
+            sequence = waiting[0]
+            chunk = min(sequence.target, tokens)
+            more = kv.held(chunk)
+            if more > free:
+                break
+            waiting.popleft()
+            running[sequence.id] = sequence
+            if scheduled_s[sequence.id] != scheduled_s[sequence.id]:
+                scheduled_s[sequence.id] = now * SECONDS_PER_TICK
+            chunks.append((sequence, chunk))
+            free -= more
+            tokens -= chunk
+        return chunks
+
+    def _make_room(self, now: int) -> None:
+        """Preempt from the end of the running ones until every decoding sequence before them has its next block."""
+        iteration, size = self._iteration, self._kv.block_size
+        order = list(self._running.values())
+        given = 0
+        place = 0
+        while place < len(order):
+            sequence = order[place]
+            place += 1
+            if sequence is self._partial or sequence.cached(iteration) % size:
+                continue
+            while self._free - given < 1 and len(order) >= place:
+                self._preempt(order.pop(), now)
+            if len(order) >= place:
+                given += 1

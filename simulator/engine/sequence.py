@@ -1,0 +1,34 @@
+"""A request inside a replica."""
+
+from __future__ import annotations
+
+
+class Sequence:
+    """A request and how far it is.
+
+    While it is prefilled, `computed` of its `target` tokens are cached. While it decodes, its state is what it was when
+    it joined (`context` cached tokens and `generated` output tokens before iteration `joined`) and advances by one in
+    every iteration. `epoch` grows whenever it leaves the decoders, so that notes about it elsewhere go stale.
+    """
+
+    __slots__ = ("computed", "context", "epoch", "generated", "id", "joined", "last_token", "output", "prompt")
+
+    def __init__(self, identity: int, prompt: int, output: int) -> None:
+        self.id = identity
+        self.prompt = prompt
+        self.output = output
+        self.generated = 0
+        self.computed = 0
+        self.context = 0
+        self.joined = -1
+        self.epoch = 0
+        self.last_token = 0  # of a preempted sequence: when its user last saw a token
+
+    @property
+    def target(self) -> int:
+        """Tokens to compute before the next one is emitted: the prompt, and after a preemption what it had produced."""
+        return self.prompt + self.generated
+
+    def cached(self, iteration: int) -> int:
+        """Cached tokens of a decoding sequence before this iteration."""
+        return self.context + iteration - self.joined

@@ -1,0 +1,31 @@
+"""What a machine is: compute, memory, fabric, power and price, with the source of every number."""
+
+from __future__ import annotations
+
+from simulator.hardware.catalogue import Catalogue, packaged_folder
+from simulator.hardware.compute import Chip, ComputeFormat, Matrix, Vector
+from simulator.hardware.fabric import Fabric
+from simulator.hardware.memory import MemoryTier
+from simulator.hardware.power import ChipPower, NodePower
+from simulator.hardware.price import Price
+from simulator.hardware.profile import Node, Profile, check_profile
+from simulator.hardware.provenance import Fact, weakest
+
+__all__ = [
+    "Catalogue",
+    "Chip",
+    "ChipPower",
+    "ComputeFormat",
+    "Fabric",
+    "Fact",
+    "Matrix",
+    "MemoryTier",
+    "Node",
+    "NodePower",
+    "Price",
+    "Profile",
+    "Vector",
+    "check_profile",
+    "packaged_folder",
+    "weakest",
+]

@@ -1,0 +1,1 @@
+"""Numbers from records: pure functions, NumPy only, the unit in the key."""

@@ -1,0 +1,230 @@
+"""What bounds a machine, and what it draws: time shares, utilisation of peaks, joules. Functions of records and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simulator.cost.amount import COMPUTE, NETWORK, OVERHEAD, Amount
+from simulator.cost.machine import Machine
+from simulator.cost.step import StepCost
+from simulator.engine.clock import SECONDS_PER_TICK
+from simulator.engine.records import RunRecords, SegmentRecords
+
+POWER = "power"
+"""Time that a step takes longer because the chip is at its power limit."""
+
+ROWS_AT_ONCE = 100_000
+"""Segments that are costed in one go, so that memory stays bounded."""
+
+PHASES = ("prefill", "decode")
+
+
+@dataclass
+class Usage:
+    """Sums over a run, per chip and added over replicas. Seconds and joules by component; FLOPs by format, bytes by
+    tier; `phase` holds the same for prefill and decode apart."""
+
+    busy_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    joules: dict[str, float] = field(default_factory=dict)
+    flops: dict[str, float] = field(default_factory=dict)
+    bytes: dict[str, float] = field(default_factory=dict)
+    phase_s: dict[str, float] = field(default_factory=dict)
+    phase_joules: dict[str, float] = field(default_factory=dict)
+    phase_flops: dict[str, float] = field(default_factory=dict)
+    phase_bytes: dict[str, float] = field(default_factory=dict)
+
+
+def usage(records: RunRecords, cost: StepCost, machine: Machine) -> Usage:
+    """Add up what every segment cost.
+
+    In a step that holds both phases, decode gets what the step would have cost without its prompt tokens, prefill the
+    rest. Joules leave out idle power; where active power and marginal joules together exceed the limit, all of them
+    shrink to it.
+    """
+    total = Usage()
+    for block in _blocks(records.steps):
+        _add_block(total, block, cost, machine)
+    return total
+
+
+@dataclass(frozen=True)
+class _Rows:
+    steps: np.ndarray
+    decoding: np.ndarray
+    prefill: np.ndarray
+    outputs: np.ndarray
+    busy_s: np.ndarray
+    keys: np.ndarray
+    pairs: np.ndarray
+
+
+def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
+    for start in range(0, len(steps.steps), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        count = steps.steps[part].astype(np.int64)
+        ticks = count * steps.first_ticks[part] + steps.increment_ticks[part] * (count * (count - 1) // 2)
+        yield _Rows(
+            count,
+            steps.decoding[part],
+            steps.prefill_tokens[part],
+            steps.outputs[part],
+            ticks * SECONDS_PER_TICK,
+            steps.keys[part],
+            steps.pairs[part],
+        )
+
+
+def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray, prompts: bool) -> Amount:
+    """Cost of each row with that many tokens and outputs a step, with or without its prompt chunks."""
+    parts = [_table(cost.tokens, tokens, rows.steps), _table(cost.outputs, outputs, rows.steps)]
+    parts += [_scaled(price, rows.keys[:, index]) for index, price in enumerate(cost.keys)]
+    if prompts:
+        parts += [_scaled(price, rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
+        parts.append(_scaled(cost.prefill, rows.steps * (rows.prefill > 0)))
+    return _sum(parts, len(rows.steps))
+
+
+def _table(amount: Amount, index: np.ndarray, steps: np.ndarray) -> Amount:
+    def pick(value: Any) -> Any:
+        column = np.asarray(value)
+        return (column[index] if column.ndim else column) * steps
+
+    return Amount(
+        {name: pick(value) for name, value in amount.seconds.items()},
+        {name: pick(value) for name, value in amount.flops.items()},
+        {name: pick(value) for name, value in amount.bytes.items()},
+        pick(amount.sent),
+    )
+
+
+def _scaled(amount: Amount, count: np.ndarray) -> Amount:
+    return Amount(
+        {name: value * count for name, value in amount.seconds.items()},
+        {name: value * count for name, value in amount.flops.items()},
+        {name: value * count for name, value in amount.bytes.items()},
+        amount.sent * count,
+    )
+
+
+def _sum(parts: list[Amount], rows: int) -> Amount:
+    seconds: dict[str, Any] = {}
+    flops: dict[str, Any] = {}
+    moved: dict[str, Any] = {}
+    sent: Any = np.zeros(rows)
+    for part in parts:
+        for into, values in ((seconds, part.seconds), (flops, part.flops), (moved, part.bytes)):
+            for name, value in values.items():
+                into[name] = into.get(name, 0.0) + value
+        sent = sent + part.sent
+    return Amount(seconds, flops, moved, sent)
+
+
+def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> None:
+    whole = _amount(rows, cost, rows.decoding + rows.prefill, rows.outputs, True)
+    decode = _amount(rows, cost, rows.decoding, np.minimum(rows.decoding, rows.outputs), False)
+    work = whole.total_seconds
+    longer = np.maximum(rows.busy_s - work, 0.0)
+    at_floor = rows.busy_s <= rows.steps * cost.floor_s * (1 + 1e-9)
+    seconds = dict(whole.seconds)
+    seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + np.where(at_floor, longer, 0.0)
+    seconds[POWER] = np.where(at_floor, 0.0, np.where(longer > 1e-9 * work, longer, 0.0))
+    joules, factor = _joules(whole, rows.busy_s, machine)
+    share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
+    total.busy_s += float(rows.busy_s.sum())
+    for into, values in ((total.seconds, seconds), (total.flops, whole.flops), (total.bytes, whole.bytes)):
+        for name, value in values.items():
+            into[name] = into.get(name, 0.0) + float(np.sum(value))
+    for name, value in joules.items():
+        total.joules[name] = total.joules.get(name, 0.0) + float(np.sum(value * factor))
+    drawn = sum(joules.values(), np.zeros(len(rows.steps))) * factor
+    for into, all_of, of_decode in (
+        (total.phase_s, rows.busy_s, rows.busy_s * share),
+        (total.phase_joules, drawn, drawn * share),
+        (total.phase_flops, _all(whole.flops, rows), _all(decode.flops, rows)),
+        (total.phase_bytes, _all(whole.bytes, rows), _all(decode.bytes, rows)),
+    ):
+        into["decode"] = into.get("decode", 0.0) + float(np.sum(of_decode))
+        into["prefill"] = into.get("prefill", 0.0) + float(np.sum(all_of - of_decode))
+
+
+def _all(values: dict[str, Any], rows: _Rows) -> Any:
+    return sum(values.values(), np.zeros(len(rows.steps)))
+
+
+def _joules(amount: Amount, busy_s: np.ndarray, machine: Machine) -> tuple[dict[str, Any], np.ndarray]:
+    """Joules above idle by component, and the factor by which the power limit shrinks them, row by row."""
+    power = machine.profile.chip.power
+    joules: dict[str, Any] = {"active": busy_s * float(power.active)}
+    joules[COMPUTE] = sum(
+        (flops * float(power.flop[name]) for name, flops in amount.flops.items()), np.zeros(len(busy_s))
+    )
+    if machine.memory.energy is not None:
+        for tier, moved in amount.bytes.items():
+            joules[tier] = moved * float(machine.memory.energy)
+    if power.link is not None:
+        joules[NETWORK] = amount.sent * float(power.link)
+    drawn = sum(joules.values(), np.zeros(len(busy_s)))
+    allowed = busy_s * (float(power.cap) - float(power.idle))
+    return joules, np.minimum(1.0, allowed / np.maximum(drawn, 1e-300))
+
+
+def usage_summary(
+    total: Usage, machine: Machine, replicas: int, makespan_s: float, output_tokens: int
+) -> dict[str, Any]:
+    """The keys of a run's summary that say what bounds the machine and what it draws.
+
+    mfu, mbu: modelled FLOPs over peak, modelled bytes over peak bandwidth, both over the whole makespan. Energy is of
+    the chips in use, their share of the node's base power, and cooling (PUE); chips of a node that no replica uses are
+    not counted.
+    """
+    chip, node = machine.profile.chip, machine.profile.node
+    chips = machine.parallelism.chips
+    span = makespan_s * replicas
+    at_peak = sum(flops / float(chip.matrix.peak[name]) for name, flops in total.flops.items())  # type: ignore[index]
+    moved = sum(total.bytes.values())
+    joules = {name: value * chips for name, value in total.joules.items()}
+    joules["idle"] = float(chip.power.idle) * span * chips
+    joules["host"] = float(node.power.base) * span * chips / node.chips
+    joules["cooling"] = (float(node.power.pue) - 1.0) * sum(joules.values())
+    energy = sum(joules.values())
+    busy = sum(total.seconds.values())
+    above = (energy - sum(total.joules.values()) * chips) if energy else 0.0
+    return {
+        "mfu": at_peak / span,
+        "mbu": moved / float(machine.memory.bandwidth) / span,
+        "utilisation": total.busy_s / span,
+        "average_power_w": energy / makespan_s,
+        "energy_j": energy,
+        "energy_per_output_token_j": energy / output_tokens if output_tokens else None,
+        "energy_by_component_j": {name: value for name, value in joules.items() if value > 0},
+        "energy_by_phase_j": {
+            **{phase: total.phase_joules.get(phase, 0.0) * chips for phase in PHASES},
+            "idle": above,
+        },
+        "bound_by": {name: value / busy for name, value in total.seconds.items() if value > 0} if busy else None,
+        "roofline": {
+            "peak_flops": max(float(peak) for peak in _used_peaks(total, machine)) * chips,
+            "bandwidth": float(machine.memory.bandwidth) * chips,
+            "points": [
+                {
+                    "phase": phase,
+                    "intensity_flop_per_byte": total.phase_flops[phase] / total.phase_bytes[phase],
+                    "flops_per_s": total.phase_flops[phase] / total.phase_s[phase] * chips,
+                }
+                for phase in PHASES
+                if total.phase_s.get(phase, 0.0) > 0 and total.phase_bytes.get(phase, 0.0) > 0
+            ],
+        },
+    }
+
+
+def _used_peaks(total: Usage, machine: Machine) -> list[float]:
+    """Peaks of the formats that did most of the work."""
+    most = max(total.flops.values(), default=0.0)
+    peaks = machine.profile.chip.matrix.peak
+    return [float(peaks[name]) for name, flops in total.flops.items() if flops >= 0.1 * most]  # type: ignore[index]

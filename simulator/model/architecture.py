@@ -1,0 +1,227 @@
+"""An architecture: layers of attention and FFN between an embedding and a head; what it weighs and what it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from simulator.model.attention import AttentionKind
+from simulator.model.ffn import FFN
+from simulator.model.number_format import Precision
+from simulator.model.operation import Array, Batch, Collective, Gather, Matmul, Operation, Vector
+from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
+
+TENSOR_CLASSES = ("embedding", "attention", "ffn", "expert", "router", "head", "norm")
+
+NORM_FLOPS = 5.0
+"""Elementary operations of a residual add and a norm per value: add, square, sum, two products."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`count` layers of one shape. A hybrid's layer may have only an attention or only an FFN."""
+
+    attention: AttentionKind | None
+    ffn: FFN | None
+    count: int = 1
+
+    @property
+    def parts(self) -> int:
+        """Attention and FFN, as many as there are."""
+        return (self.attention is not None) + (self.ffn is not None)
+
+
+def group_layers(shapes: Iterable[tuple[AttentionKind | None, FFN | None]]) -> tuple[Layer, ...]:
+    """Layers of equal shape counted together, in order of first appearance."""
+    counts: dict[tuple[AttentionKind | None, FFN | None], int] = {}
+    for shape in shapes:
+        counts[shape] = counts.get(shape, 0) + 1
+    return tuple(Layer(attention, ffn, count) for (attention, ffn), count in counts.items())
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A decoder. `source` says where the shape is from; `precision` what its checkpoint is stored in, if it says so.
+
+    parallel_block      attention and FFN read the same norm and are added together: one all-reduce a layer (PaLM)
+    post_norms          a norm after each part as well as before it (Gemma 3)
+    norm_bias           LayerNorm (scale and shift) instead of RMSNorm (scale)
+    embedding_norm      a norm right after the embedding (BLOOM)
+    learned_positions   rows of the position table, 0 when positions are rotated or biased in
+    """
+
+    name: str
+    source: str
+    hidden_size: int
+    vocab_size: int
+    max_context: int
+    layers: tuple[Layer, ...]
+    tied_embeddings: bool = False
+    parallel_block: bool = False
+    post_norms: bool = False
+    norm_bias: bool = False
+    embedding_norm: bool = False
+    learned_positions: int = 0
+    precision: Precision | None = None
+
+    @property
+    def layer_count(self) -> int:
+        """Layers in all."""
+        return sum(layer.count for layer in self.layers)
+
+    def _norms(self, layer: Layer) -> int:
+        """Norms of one layer."""
+        return 1 if self.parallel_block else layer.parts * (2 if self.post_norms else 1)
+
+    def _classes(self, parallelism: Parallelism) -> dict[str, float]:
+        """Tensor class -> parameters on one chip, all stages of a pipeline taken together."""
+        counts = dict.fromkeys(TENSOR_CLASSES, 0.0)
+        table = ceil(self.vocab_size / parallelism.tp) * self.hidden_size
+        norm = self.hidden_size * (2 if self.norm_bias else 1)
+        counts["embedding"] = float(table + self.learned_positions * self.hidden_size)
+        counts["head"] = 0.0 if self.tied_embeddings else float(table)
+        counts["norm"] = float(norm * (2 if self.embedding_norm else 1))
+        for layer in self.layers:
+            counts["norm"] += layer.count * self._norms(layer) * norm
+            for part in (layer.attention, layer.ffn):
+                for tensor, count in (part.parameters(self.hidden_size, parallelism) if part else {}).items():
+                    counts[tensor] = counts.get(tensor, 0.0) + layer.count * count
+        return counts
+
+    def parameters_by_class(self) -> dict[str, int]:
+        """Parameters of each tensor class: embedding (with positions), attention, ffn (dense and shared experts),
+        expert (routed), router, head (0 when tied to the embedding), norm. Vision towers and multi-token prediction
+        modules are not part of the decoder."""
+        return {tensor: round(count) for tensor, count in self._classes(Parallelism()).items()}
+
+    def total_parameters(self) -> int:
+        """All parameters of the decoder."""
+        return sum(self.parameters_by_class().values())
+
+    def active_parameters(self) -> int:
+        """Parameters that one token uses: everything but the routed experts it does not visit. The whole embedding
+        and the head count, as DeepSeek counts; cards that leave one or both out print less."""
+        idle = 0.0
+        for layer in self.layers:
+            if layer.ffn:
+                whole = sum(layer.ffn.parameters(self.hidden_size).values())
+                idle += layer.count * (whole - layer.ffn.active_parameters(self.hidden_size))
+        return self.total_parameters() - round(idle)
+
+    def weight_bytes(self, precision: Precision) -> dict[str, float]:
+        """Tensor class -> bytes of the whole model, stored once."""
+        return {t: count * precision.bytes_of(t) for t, count in self.parameters_by_class().items()}
+
+    def weight_bytes_per_chip(self, precision: Precision, parallelism: Parallelism) -> dict[str, float]:
+        """Tensor class -> bytes on one chip, the mean over the stages of a pipeline.
+
+        Routed experts are cut over tp*dp chips, all other matrices over tp and copied over dp. Copied over tp as well:
+        norms, routers, positions, latent compressions, and key-value projections when tp exceeds their heads. A head
+        tied to the embedding is held once.
+        """
+        counts = self._classes(parallelism)
+        return {t: count * precision.bytes_of(t) / parallelism.pp for t, count in counts.items()}
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The distinct attention windows, None (full attention) first."""
+        found = {layer.attention.window for layer in self.layers if layer.attention and _keeps_keys(layer.attention)}
+        return tuple(sorted(found, key=lambda window: (window is not None, window or 0)))
+
+    def _grows(self, attention: AttentionKind) -> bool:
+        """Whether the cache of a layer is charged for every token. Beside layers that attend to everything, a layer
+        with a window keeps a fixed share; where every layer has a window, all are charged as full ones, because
+        serving software then keeps one table of blocks for all layers."""
+        return attention.window is None or None not in self.windows
+
+    def kv_bytes_per_token(self, precision: Precision, parallelism: Parallelism = ONE_CHIP) -> float:
+        """Cache bytes that one more token of a sequence takes on each chip that holds the sequence.
+
+        The mean over pp stages; at least one key-value head a chip; a latent is copied over tp. A sequence lives on
+        one of the dp copies, so a replica holds dp times what one chip's cache holds.
+        """
+        return sum(
+            layer.count * layer.attention.kv_bytes_per_token(precision, parallelism.tp) / parallelism.pp
+            for layer in self.layers
+            if layer.attention and self._grows(layer.attention)
+        )
+
+    def kv_bytes_per_sequence(self, precision: Precision, parallelism: Parallelism = ONE_CHIP) -> float:
+        """Cache bytes that a sequence takes on each chip that holds it, whatever its length: min(window, max_context)
+        tokens of every layer with a window (0 where those are charged per token) and fixed states."""
+        total = 0.0
+        for layer in self.layers:
+            if layer.attention:
+                total += layer.count * layer.attention.state_bytes(precision, parallelism.tp)
+                if not self._grows(layer.attention) and layer.attention.window is not None:
+                    kept = min(layer.attention.window, self.max_context)
+                    total += layer.count * kept * layer.attention.kv_bytes_per_token(precision, parallelism.tp)
+        return total / parallelism.pp
+
+    def flops_per_token(self) -> float:
+        """Matrix FLOPs of one token that passes the layers and the head, attention scores left out."""
+        operations = self.forward(Batch(1.0, 1.0), Parallelism(), Precision())
+        return float(sum(2.0 * o.m * o.n * o.k * o.repeat for o in operations if isinstance(o, Matmul)))
+
+    def forward(
+        self, batch: Batch, parallelism: Parallelism, precision: Precision, zipf: float = 0.0
+    ) -> list[Operation]:
+        """The operations of one chip and all layers for one step of a replica; `zipf` skews the experts' popularity.
+
+        Data parallelism gives each copy 1/dp of the batch. A pipeline is in its steady state: pp micro-batches are in
+        flight and every chip is busy, so while one micro-batch of tokens/pp passes all pp stages, each sequence gets
+        one token. One step is therefore the whole stack at 1/(dp*pp) of the batch; a batch is never cut below one
+        token, so with fewer tokens than dp*pp some stages and copies idle.
+        Norms and residual sums read the part's output and the residual, and write the sum and the normed vector:
+        4*tokens*hidden values. The gathering of logits is left out: a stack's cost per logit contains it.
+        """
+        stages = np.minimum(parallelism.pp, np.maximum(batch.tokens, 1.0)) if parallelism.pp > 1 else 1.0
+        all_tokens = batch.tokens / stages
+        copies = np.minimum(parallelism.dp, np.maximum(all_tokens, 1.0)) if parallelism.dp > 1 else 1.0
+        divisor = stages * copies
+        share = Batch(
+            batch.tokens / divisor,
+            batch.outputs / divisor,
+            {window: value / divisor for window, value in batch.decode_context.items()},
+            {window: value / divisor for window, value in batch.prefill_pairs.items()},
+        )
+        tokens, hidden = share.tokens, self.hidden_size
+        operations: list[Operation] = [self._look_up(tokens, parallelism, precision)]
+        if self.embedding_norm:
+            operations.append(_norm("embedding norm", tokens, hidden, 1))
+        for layer in self.layers:
+            operations.append(_norm("norms", tokens, hidden, self._norms(layer) * layer.count))
+            if layer.attention:
+                operations += layer.attention.operations(hidden, share, parallelism, precision, layer.count)
+                # In a parallel block the FFN's all-reduce carries the sum of both.
+                if not (self.parallel_block and layer.ffn):
+                    operations += all_reduce("attention all-reduce", tokens, hidden, parallelism.tp, layer.count)
+            if layer.ffn:
+                operations += layer.ffn.operations(
+                    hidden, tokens, all_tokens, parallelism, precision, zipf, layer.count
+                )
+        if parallelism.pp > 1:
+            size = tokens * (hidden * ACTIVATION_BYTES)
+            operations.append(Collective("stage to stage", "send_receive", size, 2, parallelism.pp - 1))
+        operations.append(_norm("final norm", tokens, hidden, 1))
+        columns = ceil(self.vocab_size / parallelism.tp)
+        tensor = "embedding" if self.tied_embeddings else "head"
+        operations.append(Matmul("head", share.outputs, columns, hidden, precision.format_of(tensor), tensor))
+        return operations
+
+    def _look_up(self, tokens: Array, parallelism: Parallelism, precision: Precision) -> Operation:
+        """One row of the embedding for each token; tp spreads the rows, token ids are known before the step."""
+        rows = tokens / parallelism.tp
+        row_bytes = self.hidden_size * precision.bytes_of("embedding")
+        return Gather("embedding", "embedding", rows, rows, row_bytes, 1.0, "token")
+
+
+def _norm(name: str, tokens: Array, hidden: int, repeat: float) -> Vector:
+    return Vector(name, tokens * (NORM_FLOPS * hidden), tokens * (4 * hidden * ACTIVATION_BYTES), repeat)
+
+
+def _keeps_keys(attention: AttentionKind) -> bool:
+    return attention.kv_bytes_per_token(Precision()) > 0.0

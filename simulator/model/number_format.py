@@ -1,0 +1,67 @@
+"""Number formats: how many bytes a stored value takes, scales included, and what computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """A storage format. `bytes` counts block scales; `compute` lists matrix units that can take it, best first."""
+
+    bytes: float
+    compute: tuple[str, ...]
+
+
+SIXTEEN_BITS = 2.0
+_WIDE = ("bf16", "fp16", "hifi4", "fp32")
+
+# Bytes with scales: bfp = one shared exponent for 16 values (Tenstorrent); mx = one 8-bit scale for 32 (OCP MX 1.0);
+# nvfp4 = one fp8 scale for 16; int4 = group 32 with fp16 scale and zero point (reference: gpt-fast int4-g32, 0.625 B);
+# q* = llama.cpp files, bits per weight as measured on whole files.
+FORMATS: dict[str, NumberFormat] = {
+    "fp32": NumberFormat(4.0, ("fp32", "tf32", *_WIDE)),
+    "bf16": NumberFormat(2.0, _WIDE),
+    "fp16": NumberFormat(2.0, ("fp16", *_WIDE)),
+    "fp8": NumberFormat(1.0, ("fp8", *_WIDE)),
+    "int8": NumberFormat(1.0, ("int8", *_WIDE)),
+    "int4": NumberFormat(0.625, _WIDE),
+    "nvfp4": NumberFormat(0.5625, ("fp4", *_WIDE)),
+    "mxfp4": NumberFormat(0.53125, ("fp4", *_WIDE)),
+    "bfp8": NumberFormat(1.0625, ("bfp8", "bf16")),
+    "bfp4": NumberFormat(0.5625, ("bfp4", "bfp8", "bf16")),
+    "q8_0": NumberFormat(8.5 / 8, ("int8", *_WIDE)),
+    "q6_k": NumberFormat(6.56 / 8, ("int8", *_WIDE)),
+    "q4_k_m": NumberFormat(4.85 / 8, ("int8", *_WIDE)),
+    "q4_0": NumberFormat(4.5 / 8, ("int8", *_WIDE)),
+}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Which format each class of tensor is stored in. None for a class means `weights`."""
+
+    weights: str = "bf16"
+    kv: str = "bf16"
+    experts: str | None = None
+    attention: str | None = None
+    embedding: str | None = None
+    head: str | None = None
+
+    def format_of(self, tensor: str) -> str:
+        """The format of a tensor class ('attention', 'ffn', 'expert', 'embedding', 'head', 'norm', 'kv')."""
+        if tensor == "kv":
+            return self.kv
+        if tensor in ("router", "norm") and FORMATS[self.weights].bytes < SIXTEEN_BITS:
+            return "bf16"  # no checkpoint quantises these
+        chosen = {
+            "expert": self.experts,
+            "attention": self.attention,
+            "embedding": self.embedding,
+            "head": self.head,
+        }.get(tensor)
+        return chosen or self.weights
+
+    def bytes_of(self, tensor: str) -> float:
+        """Bytes for one stored value of a tensor class."""
+        return FORMATS[self.format_of(tensor)].bytes

@@ -1,0 +1,118 @@
+"""What a model asks of one chip in one step: operations with explicit shapes, and no time in them.
+
+Shapes are per chip: already divided by tensor, expert and data parallelism. Any quantity may be a NumPy array over
+many batch compositions, so that one call describes many steps. `repeat` is how many layers do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Array = float | np.ndarray
+"""A number, or one number for each batch composition."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The composition of a step (or of many steps, as arrays).
+
+    tokens          tokens that pass through the layers (decode + prefill), whole replica
+    outputs         sequences that emit a token in this step (they pass the head)
+    decode_context  window (None = full attention) -> sum over decoding sequences of keys read, min(context, window)
+    prefill_pairs   window -> sum over prompt tokens of keys they attend to (causal, cached prefix included)
+    """
+
+    tokens: Array
+    outputs: Array = 0.0
+    decode_context: Mapping[int | None, Array] = field(default_factory=dict)
+    prefill_pairs: Mapping[int | None, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """[m, k] x [k, n], `groups` distinct weight matrices touched, m rows in total over all groups.
+
+    FLOPs 2*m*n*k; weight bytes groups*n*k*bytes(format). `tensor` names the class of the weights (for placement).
+    """
+
+    name: str
+    m: Array
+    n: float
+    k: float
+    format: str
+    tensor: str
+    groups: Array = 1.0
+    repeat: float = 1.0
+    imbalance: Array = 1.0  # slowest rank over the mean rank (expert parallelism)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Scores and values for one layer kind: `pairs` query-key pairs, `keys` key-value entries read from the cache.
+
+    phase 'decode': one query a sequence, so pairs = keys = the batch's decode_context[window].
+    phase 'prefill': pairs = prefill_pairs[window]; keys are read once per tile of queries.
+    flops_per_pair and bytes_per_key are per chip and layer (4*heads*head_dim, and K plus V, or MLA's latent).
+    """
+
+    name: str
+    phase: str
+    pairs: Array
+    keys: Array
+    flops_per_pair: float
+    bytes_per_key: float
+    format: str
+    repeat: float = 1.0
+
+
+@dataclass(frozen=True)
+class Stream:
+    """`bytes` of a tensor class read (or written) once, in order."""
+
+    name: str
+    tensor: str
+    bytes: Array
+    repeat: float = 1.0
+
+
+@dataclass(frozen=True)
+class Gather:
+    """`rows` look-ups of `row_bytes` each, `unique_rows` of them distinct, in `dependent_hops` rounds that wait for
+    each other. address_known: 'token' when the token ids give the addresses, 'layer' when the layer's input does."""
+
+    name: str
+    tensor: str
+    rows: Array
+    unique_rows: Array
+    row_bytes: float
+    dependent_hops: float = 1.0
+    address_known: str = "layer"
+    repeat: float = 1.0
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Element-wise work: norms, activations, rotary embedding, residual adds. FLOPs and bytes through the near tier."""
+
+    name: str
+    flops: Array
+    bytes: Array
+    repeat: float = 1.0
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A message between `group` chips. `bytes` is the full buffer on each chip (all-reduce: its size; all-gather: the
+    gathered size; all-to-all: what one chip sends and receives in all; send-receive: the message)."""
+
+    name: str
+    pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
+    bytes: Array
+    group: int
+    repeat: float = 1.0
+
+
+Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -1,0 +1,259 @@
+"""Runs a scenario: every model on every machine. Results are objects with a summary and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from simulator.cost.machine import Machine
+from simulator.cost.placement import CapacitySheet, capacity
+from simulator.cost.step import StepTable, step_cost
+from simulator.engine.batching import BatchLimits
+from simulator.engine.cluster import simulate
+from simulator.engine.kv_cache import KvLimits
+from simulator.engine.records import RunRecords
+from simulator.engine.traffic import Workload, check_context
+from simulator.errors import CapacityError, InputError, Problem, ScenarioError
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.provenance import weakest
+from simulator.metrics.latency import latency
+from simulator.metrics.slo import Slo, preset
+from simulator.metrics.steady import saturation, steady_state
+from simulator.metrics.throughput import goodput, throughput
+from simulator.metrics.usage import usage, usage_summary
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model
+from simulator.report.result import Report, RunResult
+from simulator.scenario import MachineChoice, Scenario, SloChoice
+from simulator.stack.stack import Stacks
+from simulator.workload import workload
+from simulator.yaml_source import Source
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model on one machine, checked and ready to run."""
+
+    choice: MachineChoice
+    architecture: Architecture
+    precision: Precision
+    machine: Machine
+    sheet: CapacitySheet
+    requests: Workload
+
+    @property
+    def name(self) -> str:
+        """What results call the machine."""
+        return self.choice.name or self.machine.profile.name
+
+
+def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -> list[Case]:
+    """Every case of the scenario. Raise the errors of all of them together, before anything runs."""
+    folder = Path(source.path).resolve().parent
+    catalogue, stacks = Catalogue(profiles), Stacks(profiles)
+    problems: list[Problem] = []
+    models: list[Architecture | None] = []
+    for index, name in enumerate(scenario.models):
+        at = ("model",) if isinstance(scenario.model, str) else ("model", index)
+        try:
+            models.append(_model(name, folder, profiles))
+        except InputError as error:
+            problems += [replace(p, where=p.where or source.where(at)) for p in error.problems]
+    machines: list[tuple[int, Machine]] = []
+    for index, choice in enumerate(scenario.machines):
+        try:
+            machines.append((index, _machine(choice, index, source, catalogue, stacks)))
+        except InputError as error:
+            problems += [replace(p, where=p.where or source.where(("machines", index))) for p in error.problems]
+    for index, machine in machines:
+        for model in models:
+            if model is not None:
+                problems += machine.parallelism.check(model, source.where(("machines", index)))
+    try:
+        requests = workload(scenario.traffic, scenario.seed, folder, source.where(("traffic",)))
+        slo(scenario, source)
+    except InputError as error:
+        problems += [replace(p, where=p.where or source.where(("traffic",))) for p in error.problems]
+    if problems:
+        raise ScenarioError(problems)
+    return [
+        _case(scenario, scenario.machines[index], machine, model, requests)
+        for model in models
+        for index, machine in machines
+        if model is not None
+    ]
+
+
+def _model(name: str, folder: Path, profiles: Sequence[Path]) -> Architecture:
+    beside = folder / name
+    if name.endswith(".json") and beside.is_file():
+        return load_model(beside)
+    return load_model(name, profiles)
+
+
+def _machine(
+    choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks
+) -> Machine:
+    at = ("machines", index)
+    profile = catalogue.load(choice.hardware, source.where((*at, "hardware")))
+    tp = choice.tp or max(1, profile.node.chips // (choice.pp * choice.dp))
+    layout = Parallelism(tp=tp, pp=choice.pp, dp=choice.dp, ep=choice.ep)
+    if layout.chips > profile.node.chips:
+        raise ScenarioError(
+            Problem(
+                f"{layout} takes {layout.chips} chips, '{profile.name}' has {profile.node.chips}",
+                source.where(at),
+                f"write tp: {max(1, profile.node.chips // (choice.pp * choice.dp))}, or take a larger machine",
+            )
+        )
+    stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
+    return Machine(profile, stack, layout)
+
+
+def _case(
+    scenario: Scenario, choice: MachineChoice, machine: Machine, model: Architecture, requests: Workload
+) -> Case:
+    precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
+    limits = scenario.limits
+    sheet = capacity(
+        model,
+        precision,
+        machine,
+        memory_utilization=float(limits.memory_utilization),
+        block_size=limits.block_size,
+        max_tokens=limits.max_num_batched_tokens,
+        max_outputs=limits.max_num_seqs,
+    )
+    fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
+    longest = int((fitting.input_tokens + fitting.output_tokens).max())
+    room = KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks).longest
+    if longest > room:
+        raise CapacityError(
+            f"a request of {longest:,} tokens does not fit the KV cache of {room:,} tokens; use more chips, a smaller "
+            f"`precision.kv`, or a larger `memory_utilization`\n{sheet.text()}"
+        )
+    return Case(choice, model, precision, machine, sheet, fitting)
+
+
+def slo(scenario: Scenario, source: Source) -> Slo | None:
+    """The scenario's SLO: a preset's name, or limits of its own."""
+    if isinstance(scenario.slo, str):
+        return preset(scenario.slo, source.where(("slo",)))
+    if isinstance(scenario.slo, SloChoice):
+        choice = scenario.slo
+        limits = (None if limit is None else float(limit) for limit in (choice.ttft, choice.tpot, choice.e2el))
+        return Slo(*limits, percentile=choice.percentile)
+    return None
+
+
+def execute(
+    case: Case,
+    scenario: Scenario,
+    objective: Slo | None,
+    *,
+    exact: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> RunResult:
+    """Simulate one case and summarise it."""
+    limits, sheet = scenario.limits, case.sheet
+    cost = step_cost(
+        case.architecture, case.precision, case.machine, limits.max_num_batched_tokens, limits.max_num_seqs
+    )
+    records = simulate(
+        case.requests,
+        StepTable(cost, case.machine),
+        BatchLimits(limits.max_num_seqs, limits.max_num_batched_tokens),
+        KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks),
+        replicas=case.choice.replicas,
+        router=scenario.router,
+        exact=exact,
+        progress=progress,
+    )
+    spent = usage(records, cost, case.machine)
+    return RunResult(_summary(case, scenario, objective, records, spent), records)
+
+
+def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: RunRecords, spent: Any) -> dict[str, Any]:
+    """The figures of one run, keys with their units."""
+    requests, machine, replicas = records.requests, case.machine, case.choice.replicas
+    rates = throughput(requests)
+    makespan = rates["makespan_s"] or 0.0
+    verdict = saturation(requests) if scenario.traffic.concurrency is None else None
+    saturated = bool(verdict and verdict.saturated)
+    steady, reason = (None, "saturated") if saturated else steady_state(requests)
+    waited = float((requests.scheduled_s - requests.arrival_s).sum())
+    inside = float((requests.finish_s - requests.scheduled_s).sum())
+    steps = int(records.steps.steps.sum())
+    cached = int(records.steps.keys[:, 0].sum()) / max(1, steps) / max(1, records.kv_blocks * case.sheet.block_size)
+    return {
+        "machine": case.name,
+        "hardware": machine.profile.name,
+        "family": machine.profile.family,
+        "model": case.architecture.name,
+        "stack": machine.stack.name,
+        "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label())),
+        "replicas": replicas,
+        "chips": machine.parallelism.chips * replicas,
+        "layout": str(machine.parallelism),
+        "precision": {name: value for name, value in vars(case.precision).items() if value},
+        "limits": scenario.limits.model_dump(),
+        "traffic": case.requests.note,
+        "saturated": saturated,
+        "sustainable_rate": verdict.sustainable_rate if verdict else None,
+        "requests": len(requests),
+        "requests_completed": int(requests.completed.sum()),
+        **rates,
+        **latency(requests, records.gaps),
+        **goodput(requests, objective),
+        "slo": objective.summary() if objective else None,
+        **usage_summary(spent, machine, replicas, makespan, int(requests.output_tokens[requests.completed].sum())),
+        "queue_mean": waited / makespan,
+        "queue_max": _most_waiting(requests),
+        "running_mean": inside / makespan,
+        "kv_tokens": case.sheet.kv_tokens * replicas,
+        "kv_occupancy_mean": cached,
+        "kv_occupancy_max": records.kv_used_max,
+        "preemptions": int(requests.preemptions.sum()),
+        "steps": steps,
+        "steady": steady if steady is not None else {"reason": reason},
+        "events": records.events,
+    }
+
+
+def _most_waiting(requests: Any) -> int:
+    """The largest number of requests that waited for their first step at one time."""
+    import numpy as np  # noqa: PLC0415
+
+    times = np.concatenate([requests.arrival_s, requests.scheduled_s])
+    change = np.concatenate([np.ones(len(requests), dtype=np.int64), -np.ones(len(requests), dtype=np.int64)])
+    order = np.lexsort((change, times))
+    return int(np.cumsum(change[order]).max())
+
+
+def run(
+    scenario: Scenario,
+    source: Source,
+    *,
+    profiles: Sequence[Path] = (),
+    seed: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    finished: Callable[[RunResult], None] | None = None,
+) -> Report:
+    """Run every case. `progress(case, done, of)` is called now and then, `finished(result)` after each case."""
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    cases = prepare(scenario, source, profiles)
+    objective = slo(scenario, source)
+    results: list[RunResult] = []
+    for case in cases:
+        title, total = f"{case.architecture.name} on {case.name}", len(case.requests)
+        tell = None if progress is None else (lambda done, t=title, n=total: progress(t, done, n))
+        result = execute(case, scenario, objective, progress=tell)
+        results.append(result)
+        if finished is not None:
+            finished(result)
+    return Report(Path(source.path).stem, scenario.seed, tuple(results))
