@@ -21,7 +21,7 @@ from simulator.hardware.provenance import weakest
 from simulator.metrics.latency import latency
 from simulator.metrics.slo import Slo, preset
 from simulator.metrics.steady import saturation, steady_state
-from simulator.metrics.throughput import goodput, throughput
+from simulator.metrics.throughput import goodput, most_waiting, throughput
 from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -95,9 +95,7 @@ def _model(name: str, folder: Path, profiles: Sequence[Path]) -> Architecture:
     return load_model(name, profiles)
 
 
-def _machine(
-    choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks
-) -> Machine:
+def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
     at = ("machines", index)
     profile = catalogue.load(choice.hardware, source.where((*at, "hardware")))
     tp = choice.tp or max(1, profile.node.chips // (choice.pp * choice.dp))
@@ -114,9 +112,7 @@ def _machine(
     return Machine(profile, stack, layout)
 
 
-def _case(
-    scenario: Scenario, choice: MachineChoice, machine: Machine, model: Architecture, requests: Workload
-) -> Case:
+def _case(scenario: Scenario, choice: MachineChoice, machine: Machine, model: Architecture, requests: Workload) -> Case:
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
     limits = scenario.limits
     sheet = capacity(
@@ -145,8 +141,8 @@ def slo(scenario: Scenario, source: Source) -> Slo | None:
         return preset(scenario.slo, source.where(("slo",)))
     if isinstance(scenario.slo, SloChoice):
         choice = scenario.slo
-        limits = (None if limit is None else float(limit) for limit in (choice.ttft, choice.tpot, choice.e2el))
-        return Slo(*limits, percentile=choice.percentile)
+        ttft, tpot, e2el = (None if x is None else float(x) for x in (choice.ttft, choice.tpot, choice.e2el))
+        return Slo(ttft, tpot, e2el, percentile=choice.percentile)
     return None
 
 
@@ -212,7 +208,7 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "slo": objective.summary() if objective else None,
         **usage_summary(spent, machine, replicas, makespan, int(requests.output_tokens[requests.completed].sum())),
         "queue_mean": waited / makespan,
-        "queue_max": _most_waiting(requests),
+        "queue_max": most_waiting(requests),
         "running_mean": inside / makespan,
         "kv_tokens": case.sheet.kv_tokens * replicas,
         "kv_occupancy_mean": cached,
@@ -222,16 +218,6 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "steady": steady if steady is not None else {"reason": reason},
         "events": records.events,
     }
-
-
-def _most_waiting(requests: Any) -> int:
-    """The largest number of requests that waited for their first step at one time."""
-    import numpy as np  # noqa: PLC0415
-
-    times = np.concatenate([requests.arrival_s, requests.scheduled_s])
-    change = np.concatenate([np.ones(len(requests), dtype=np.int64), -np.ones(len(requests), dtype=np.int64)])
-    order = np.lexsort((change, times))
-    return int(np.cumsum(change[order]).max())
 
 
 def run(

@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from simulator.errors import ScenarioError
-from simulator.model.number_format import FORMATS, Precision
+from simulator.model.number_format import Precision
 from simulator.quantity import Fraction, Known, Rate, Ratio, Seconds, quantity
 from simulator.strict import Strict
 from simulator.yaml_source import Source, read_yaml, validate
 
 Count = Annotated[int, Field(gt=0)]
-Format = Literal[tuple(FORMATS)]  # type: ignore[valid-type]
+Format = Literal[
+    "fp32", "bf16", "fp16", "fp8", "int8", "int4", "nvfp4", "mxfp4", "bfp8", "bfp4", "q8_0", "q6_k", "q4_k_m", "q4_0"
+]
 Think = Annotated[Known, quantity("s", zero=True)]
 
 

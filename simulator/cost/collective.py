@@ -27,9 +27,8 @@ def collective(operation: Collective, machine: Machine) -> Amount:
         return Amount()
     fabric, software = machine.profile.node.fabric, machine.stack.collectives
     if operation.group > machine.profile.node.chips:
-        raise CapacityError(
-            f"a group of {operation.group} chips does not fit '{machine.profile.name}' with {machine.profile.node.chips}"
-        )
+        chips = machine.profile.node.chips
+        raise CapacityError(f"a group of {operation.group} chips does not fit '{machine.profile.name}' with {chips}")
     seconds = collective_seconds(operation.pattern, operation.bytes, operation.group, fabric, software)
     seconds = np.where(np.asarray(operation.bytes) > 0, seconds, 0.0)
     n = operation.group
@@ -80,35 +79,30 @@ def _grid(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectiv
         all-gather, reduce-scatter: (a - 1) hops one way on a line, a/2 in a ring;  (a-1)/a * S / (sides * B)
         all-reduce: a reduce-scatter and an all-gather; the next axis handles 1/a of the buffer
 
-    sides = 2 in a ring; on a line the links of the end chips carry everything one way, so 1. All-to-all moves S/n per
-    pair over a mean distance of a/4 (ring) or a/3 (line) per axis.
+    sides = 2 in a ring; on a line the end chips receive everything over one link, so 1. With several axes the buffer
+    is cut in as many parts, each starting on another axis, so that all links work at once. All-to-all moves S over a
+    mean distance of a/4 (ring) or a/3 (line) along each axis.
     """
-    axes = _axes(n, fabric.axes or (fabric_chips(fabric),))
+    axes = _axes(n, fabric.axes or (n,))
     bandwidth = float(fabric.bandwidth or float("inf")) * float(software.bandwidth) * int(fabric.links_per_axis)
     hop, launch = _hop(fabric, software), _launch(software)
     if pattern == "send_receive":
         return launch + hop + size / bandwidth
-    seconds: Array = np.zeros_like(np.asarray(size, dtype=float)) + launch
-    rest = 1.0
-    whole = fabric.axes or ()
-    for axis in axes:
-        ring = fabric.wrap and axis in whole and axis > 2
-        sides = 2.0 if ring else 1.0
-        hops = axis / 2 if ring else axis - 1
-        if pattern == "all_to_all":
-            distance = axis / 4 if ring else axis / 3
-            seconds = seconds + hops * hop + size * distance / (sides * bandwidth * len(axes))
-            continue
-        seconds = seconds + _PASSES[pattern] * (
-            hops * hop + rest * (axis - 1) / axis * size / (sides * bandwidth)
-        )
-        rest /= axis
-    return seconds
-
-
-def fabric_chips(fabric: Fabric) -> int:
-    """Chips on the grid."""
-    return prod(fabric.axes or (1,))
+    rings = [fabric.wrap and axis in (fabric.axes or ()) and axis > 2 for axis in axes]
+    hops = sum(axis / 2 if ring else axis - 1 for axis, ring in zip(axes, rings, strict=True))
+    if pattern == "all_to_all":
+        distance = max(axis / 8 if ring else axis / 3 for axis, ring in zip(axes, rings, strict=True))
+        return launch + hops * hop + size * distance / (bandwidth * len(axes))
+    share = 0.0
+    for phase in range(len(axes)):
+        terms = []
+        for part in range(len(axes)):
+            before = prod(axes[(part + earlier) % len(axes)] for earlier in range(phase))
+            axis = axes[(part + phase) % len(axes)]
+            sides = 2.0 if rings[(part + phase) % len(axes)] else 1.0
+            terms.append((axis - 1) / axis / before / sides)
+        share += max(terms) / len(axes)
+    return launch + _PASSES[pattern] * (hops * hop + share * size / bandwidth)
 
 
 def _axes(n: int, whole: tuple[int, ...]) -> tuple[int, ...]:

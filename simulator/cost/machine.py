@@ -72,7 +72,7 @@ class Machine:
         peaks = self.profile.chip.matrix.peak
         for format in SIXTEEN_BIT:
             if format in peaks:
-                return float(peaks[format]) * self.scaling  # type: ignore[index]
+                return float(peaks[format]) * self.scaling
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
 
     @property

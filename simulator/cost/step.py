@@ -63,7 +63,7 @@ def cost_of(operation: Operation, machine: Machine) -> Amount:
 def step_cost(
     architecture: Architecture, precision: Precision, machine: Machine, max_tokens: int, max_outputs: int
 ) -> StepCost:
-    """Tabulate a replica of `architecture` on `machine` for steps of up to max_tokens tokens and max_outputs outputs."""
+    """Tabulate a replica on `machine` for steps of up to max_tokens tokens of which max_outputs emit."""
     layout, stack = machine.parallelism, machine.stack
     windows = architecture.windows
     zipf = float(stack.expert_popularity)

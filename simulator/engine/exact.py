@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simpy.events import Event
-
 from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import BOUNDARY, SECONDS_PER_TICK, Clock
 from simulator.engine.journal import Journal

@@ -47,5 +47,13 @@ def goodput(requests: RequestRecords, slo: Slo | None) -> dict[str, float | None
     }
 
 
+def most_waiting(requests: RequestRecords) -> int:
+    """The largest number of requests that waited for their first step at one time."""
+    times = np.concatenate([requests.arrival_s, requests.scheduled_s])
+    change = np.repeat([1, -1], len(requests))
+    order = np.lexsort((change, times))  # at one instant those who leave go first
+    return int(np.cumsum(change[order]).max(initial=0))
+
+
 def _rate(count: int, span: float | None) -> float | None:
     return count / span if span else None

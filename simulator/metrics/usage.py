@@ -1,4 +1,4 @@
-"""What bounds a machine, and what it draws: time shares, utilisation of peaks, joules. Functions of records and costs."""
+"""What bounds a machine, and what it draws: time shares, shares of peaks, joules. Functions of records and costs."""
 
 from __future__ import annotations
 
@@ -185,7 +185,8 @@ def usage_summary(
     chip, node = machine.profile.chip, machine.profile.node
     chips = machine.parallelism.chips
     span = makespan_s * replicas
-    at_peak = sum(flops / float(chip.matrix.peak[name]) for name, flops in total.flops.items())  # type: ignore[index]
+    peaks: dict[str, float] = {name: float(peak) for name, peak in chip.matrix.peak.items()}
+    at_peak = sum(flops / peaks[name] for name, flops in total.flops.items())
     moved = sum(total.bytes.values())
     joules = {name: value * chips for name, value in total.joules.items()}
     joules["idle"] = float(chip.power.idle) * span * chips
@@ -208,7 +209,7 @@ def usage_summary(
         },
         "bound_by": {name: value / busy for name, value in total.seconds.items() if value > 0} if busy else None,
         "roofline": {
-            "peak_flops": max(float(peak) for peak in _used_peaks(total, machine)) * chips,
+            "peak_flops": max(_used_peaks(total, peaks)) * chips,
             "bandwidth": float(machine.memory.bandwidth) * chips,
             "points": [
                 {
@@ -223,8 +224,7 @@ def usage_summary(
     }
 
 
-def _used_peaks(total: Usage, machine: Machine) -> list[float]:
+def _used_peaks(total: Usage, peaks: dict[str, float]) -> list[float]:
     """Peaks of the formats that did most of the work."""
     most = max(total.flops.values(), default=0.0)
-    peaks = machine.profile.chip.matrix.peak
-    return [float(peaks[name]) for name, flops in total.flops.items() if flops >= 0.1 * most]  # type: ignore[index]
+    return [peaks[name] for name, flops in total.flops.items() if flops >= 0.1 * most]

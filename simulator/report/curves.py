@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.report import canvas
 from simulator.report.canvas import Line
-from simulator.report.result import Report, finite
+from simulator.report.result import Report, RunResult, finite
 from simulator.report.state import mean_over_bins, state
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw_queue(report: Report) -> Figure:
         down = max(1, -(-len(members) // across))
         fig = canvas.figure(0.6 + 1.3 * down, canvas.WIDTH if across < 3 else 11.0)
         grid = fig.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-        end = max([line.run.records.end_s for line in members if np.isfinite(line.run.records.end_s)] or [0.0])
+        end = max([_shown_until(line.run) for line in members], default=0.0)
         size, unit = (3600.0, "h") if end > 3 * 3600 else (60.0, "min") if end > 180 else (1.0, "s")
         for ax, line in zip(grid.flat, members, strict=False):
             _queue_panel(ax, line, size, shows_model=models > 1 or len(members) == 1)
@@ -170,6 +170,19 @@ def _names_height(members: list[Line]) -> float:
     return float(sum(25 if _note(line) else 14 for line in members))
 
 
+DRAIN_SHOWN = 1.5
+"""Arrival windows that the queue plot shows at most: a saturated machine may need days to drain."""
+
+
+def _shown_until(run: RunResult) -> float:
+    """When the run ended, s, but not much after the last arrival."""
+    end, arrivals = float(run.records.end_s), run.records.requests.arrival_s
+    if not np.isfinite(end):
+        return 0.0
+    last = float(arrivals[-1]) if len(arrivals) else 0.0
+    return min(end, DRAIN_SHOWN * last) if last > 0 else end
+
+
 def _queue_panel(ax: Axes, line: Line, size: float, shows_model: bool) -> None:
     end = line.run.records.end_s
     ax.set_title(line.name + ", saturated" * line.run.saturated, loc="left", color=line.color, fontweight="bold")
@@ -181,7 +194,7 @@ def _queue_panel(ax: Axes, line: Line, size: float, shows_model: bool) -> None:
         canvas.nothing(ax, "no request completed")
         return
     over = state(line.run)
-    edges = np.linspace(0, end, BINS + 1)
+    edges = np.linspace(0, _shown_until(line.run), BINS + 1)
     waiting = mean_over_bins(over.time_s, over.waiting, edges)
     running = mean_over_bins(over.time_s, over.running, edges)
     ax.stairs(running, edges / size, fill=True, color=RUNNING, linewidth=0)
