@@ -17,7 +17,6 @@ from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
 from simulator.errors import CapacityError, InputError, Problem, ScenarioError
 from simulator.hardware.catalogue import Catalogue
-from simulator.hardware.provenance import weakest
 from simulator.metrics.latency import latency
 from simulator.metrics.slo import Slo, preset
 from simulator.metrics.steady import saturation, steady_state
@@ -27,6 +26,7 @@ from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
+from simulator.provenance import weakest
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Scenario, SloChoice
 from simulator.stack.stack import Stacks

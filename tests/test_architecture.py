@@ -15,13 +15,17 @@ LONGEST = 400
 LAYERS = (
     ("__main__",),
     ("__init__", "cli"),
+    ("api",),
     ("study", "validation"),
-    ("run", "scenario"),
+    ("run",),
+    ("workload",),
+    ("scenario",),
     ("report",),
     ("metrics",),
     ("engine",),
     ("cost",),
     ("stack", "hardware", "model"),
+    ("provenance",),
     ("yaml_source", "strict", "problems"),
     ("quantity", "errors"),
 )
@@ -29,9 +33,9 @@ LAYERS = (
 
 BESIDE = {
     ("stack", "simulator.model.number_format"),
+    ("stack", "simulator.hardware.profile"),
     ("hardware", "simulator.model.number_format"),
     ("validation", "simulator.study"),
-    ("run", "simulator.scenario"),
     ("cli", "simulator"),
     ("yaml_source", "simulator.problems"),
     ("quantity", "simulator.errors"),

@@ -169,7 +169,7 @@ def test_a_users_folder_comes_first_and_a_path_works(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
-    with pytest.raises(ModelError, match="unknown model 'llama-3.1-70'; did you mean 'llama-3.1-70b'"):
+    with pytest.raises(ModelError, match=r"unknown model 'llama-3.1-70'; did you mean 'llama-3.1-70b'"):
         load_model("llama-3.1-70")
 
 

@@ -61,7 +61,7 @@ def _switch(pattern: str, size: Array, n: int, fabric: Fabric, software: Collect
     passes = _PASSES[pattern]
     ring = launch + passes * (n - 1) * hop + passes * (n - 1) / n * size / (link * float(software.bandwidth))
     best: Array = ring
-    if pattern == "all_reduce":
+    if pattern == "all_reduce" and fabric.kind == "switch":  # the kernels write into peers' memory over the switch
         small = np.asarray(size) <= float(software.kernel_limit)
         if software.one_shot is not None:
             one = float(software.one_shot) + (n - 1) * size / (link * float(software.one_shot_bandwidth))

@@ -120,14 +120,14 @@ def _per_layer(architecture: Architecture, precision: Precision, machine: Machin
 
 
 def _per_sequence(architecture: Architecture, machine: Machine, max_outputs: int) -> Amount:
-    """Overheads of emitting sequences."""
+    """Overheads of emitting sequences; each data-parallel copy has a serving loop of its own."""
     stack = machine.stack
     each = (
         float(stack.sequence_overhead)
         + float(stack.vocabulary_overhead) * architecture.vocab_size
         + float(stack.sequence_layer_overhead) * architecture.layer_count
     )
-    return Amount({OVERHEAD: each * np.arange(max_outputs + 1)})
+    return Amount({OVERHEAD: each / machine.parallelism.dp * np.arange(max_outputs + 1)})
 
 
 def marginal_joules(amount: Amount, machine: Machine) -> Array:

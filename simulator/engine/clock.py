@@ -7,7 +7,7 @@ whether it was stepped through or summed in closed form, and the same run gives 
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappush
+from heapq import heappop, heappush
 
 import simpy
 from simpy.events import NORMAL, URGENT, Event
@@ -38,10 +38,12 @@ class Clock(simpy.Environment):
 
     def at(self, time: int, action: Action, priority: int = BOUNDARY) -> Event:
         """Call `action(event)` at `time` (ticks, not before now). Cancel with `Clock.cancel`."""
-        event = Event(self)
+        # Born triggered, as simpy.Timeout is; its constructor would only take a delay from now.
+        event = Event.__new__(Event)
+        event.env = self
+        event.callbacks = [action]
         event._ok = True
         event._value = None
-        event.callbacks.append(action)
         self.events += 1
         heappush(self._queue, (time, priority, next(self._eid), event))
         return event
@@ -51,3 +53,12 @@ class Clock(simpy.Environment):
         if event.callbacks:
             event.callbacks.clear()
             self.events -= 1
+
+    def drain(self) -> None:
+        """Run until nothing is pending: `simpy.Environment.run` for events that cannot fail and that nobody awaits."""
+        queue = self._queue
+        while queue:
+            self._now, _, _, event = heappop(queue)
+            callbacks, event.callbacks = event.callbacks, None
+            for action in callbacks:
+                action(event)

@@ -1,5 +1,4 @@
-"""The oracle: the same scheduling rules, one event an iteration, every
-sequence looked at in every step.
+"""The oracle: the same scheduling rules, one event an iteration, every sequence looked at in every step.
 
 It shares no shortcut with `engine/replica.py`: sums are taken afresh, blocks are counted sequence by sequence. It is
 slow and plain on purpose; tests demand that both leave the same times to the bit.
@@ -44,13 +43,17 @@ class ExactReplica:
         self._start = 0
         self._ticks = 0
 
-    def arrive(self, sequence: Sequence, now: int) -> None:
+    def arrive(self, sequence: Sequence, now: int) -> bool:
+        """As `Replica.arrive`."""
         self.outstanding += 1
         self._log.replica[sequence.id] = self.number
         self._waiting.append(sequence)
-        if not self._busy:
-            self._busy = True
-            self._clock.at(now, lambda _event: self._begin(now), BOUNDARY + self.number)
+        idle, self._busy = not self._busy, True
+        return idle
+
+    def wake(self, now: int) -> None:
+        """As `Replica.wake`."""
+        self._begin(now)
 
     def _free(self) -> int:
         return self._kv.blocks - sum(self._kv.held(s.computed) for s in self._running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Journal:
         self._late_gaps = array("d")
         self.least_free: int | None = None
 
-    def write(self, start_s: float, row: tuple[int, ...]) -> None:
+    def write(self, start_s: float, row: Iterable[int]) -> None:
         """Steps with an unchanged batch whose durations grow evenly."""
         self._starts.append(start_s)
         self._rows.extend(row)
@@ -34,17 +35,24 @@ class Journal:
         if self.least_free is None or blocks < self.least_free:
             self.least_free = blocks
 
+    def __len__(self) -> int:
+        return len(self._starts)
+
     @property
     def rows(self) -> np.ndarray:
-        """[rows, width] integers."""
-        return np.array(self._rows, dtype=np.int64).reshape(-1, self.width)
+        """[rows, width] integers: a view, valid until `clear`."""
+        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.width)
 
     @property
     def starts(self) -> np.ndarray:
-        """[rows] start, s."""
-        return np.array(self._starts, dtype=np.float64)
+        """[rows] start, s: a view, valid until `clear`."""
+        return np.frombuffer(self._starts, dtype=np.float64)
 
     @property
     def late_gaps(self) -> np.ndarray:
-        """Gaps across a preemption, s."""
-        return np.array(self._late_gaps, dtype=np.float64)
+        """Gaps across a preemption, s: a view."""
+        return np.frombuffer(self._late_gaps, dtype=np.float64)
+
+    def clear(self) -> None:
+        """Let go of the rows once they are columns: a long run holds them once and not twice."""
+        self._rows, self._starts = array("q"), array("d")

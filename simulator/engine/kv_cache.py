@@ -51,14 +51,13 @@ class BlockDemand:
     def over(self, iteration: int, steps: int) -> int:
         """Blocks taken in `steps` iterations from this one on."""
         size, due = self._size, self._due
+        if steps == 1:
+            return due[iteration % size]
         rounds, rest = divmod(steps, size)
         first = iteration % size
         last = first + rest
-        if last <= size:
-            part = sum(due[first:last])
-        else:
-            part = sum(due[first:]) + sum(due[: last - size])
-        return rounds * self._sequences + part
+        taken = rounds * self._sequences + sum(due[first:last])
+        return taken if last <= size else taken + sum(due[: last - size])
 
     def steps_within(self, iteration: int, free: int, most: int) -> int:
         """The largest number of steps, at most `most`, that needs no more than `free` blocks."""

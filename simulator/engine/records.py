@@ -1,14 +1,16 @@
-"""What a run leaves behind: flat columns, one entry a request, a segment or a sample. Metrics are functions of these."""
+"""What a run leaves behind: flat columns, an entry a request, a segment or a sample. Metrics are functions of these."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 
 from simulator.engine.clock import SECONDS_PER_TICK
+from simulator.engine.gaps import TokenGaps, token_gaps
 from simulator.engine.journal import COLUMNS, Journal
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.request_log import RequestLog
@@ -63,24 +65,21 @@ class SegmentRecords:
     pairs: np.ndarray
 
     @property
+    def seconds(self) -> np.ndarray:
+        """How long each segment lasted. In floats: 64 bits of ticks are 8,192 s, and a segment may last longer."""
+        middle = self.steps * (self.steps - 1) // 2
+        return self.steps * (self.first_ticks * SECONDS_PER_TICK) + middle * (self.increment_ticks * SECONDS_PER_TICK)
+
+    @property
     def end_s(self) -> np.ndarray:
         """When each segment ended."""
-        ticks = self.steps * self.first_ticks + self.increment_ticks * (self.steps * (self.steps - 1) // 2)
-        return self.start_s + ticks * SECONDS_PER_TICK
+        return self.start_s + self.seconds
 
     def step_seconds(self) -> np.ndarray:
         """Duration of every step of every segment, one after the other."""
         ahead = np.arange(self.steps.sum()) - np.repeat(np.cumsum(self.steps) - self.steps, self.steps)
         ticks = np.repeat(self.first_ticks, self.steps) + np.repeat(self.increment_ticks, self.steps) * ahead
         return ticks * SECONDS_PER_TICK
-
-
-@dataclass(frozen=True)
-class TokenGaps:
-    """Inter-token latencies as runs: `seconds[i]` was the gap of `count[i]` consecutive-token pairs."""
-
-    seconds: np.ndarray
-    count: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,7 @@ class Samples:
     kv_used: np.ndarray  # fraction of the KV blocks
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of steps with an unchanged batch, for the timeline."""
 
     replica: int
@@ -131,18 +129,17 @@ def collect(
     windows: tuple[int | None, ...],
     events: int,
 ) -> RunRecords:
-    """Turn the buffers of a run into columns."""
-    columns = [np.array(column) for column in (log.arrival_s, log.scheduled_s, log.first_token_s, log.finish_s)]
-    order = np.argsort(columns[0], kind="stable")
-    requests = RequestRecords(
-        *(column[order] for column in (*columns, *lengths, np.array(log.preemptions), np.array(log.replica)))
-    )
+    """Turn the buffers of a run into columns. The journals' rows are gone afterwards."""
+    times = [np.frombuffer(column) for column in (log.arrival_s, log.scheduled_s, log.first_token_s, log.finish_s)]
+    order = np.argsort(times[0], kind="stable")
+    counts = (np.frombuffer(column, dtype=np.int32) for column in (log.preemptions, log.replica))
+    requests = RequestRecords(*(column[order] for column in (*times, *lengths, *counts)))
     steps = _segments(journals, len(windows))
-    finished = columns[3][np.isfinite(columns[3])]
+    finished = times[3][np.isfinite(times[3])]
     return RunRecords(
         requests=requests,
         steps=steps,
-        gaps=_gaps(steps, journals),
+        gaps=token_gaps(steps, np.concatenate([journal.late_gaps for journal in journals])),
         samples=_samples(requests, steps, kv.blocks, len(journals)),
         segments=_timeline(steps),
         end_s=float(finished.max()) if len(finished) else nan,
@@ -155,25 +152,18 @@ def collect(
 
 
 def _segments(journals: Sequence[Journal], windows: int) -> SegmentRecords:
-    rows = np.concatenate([journal.rows for journal in journals])
+    sizes = [len(journal) for journal in journals]
     fixed = len(COLUMNS)
-    return SegmentRecords(
-        np.repeat(np.arange(len(journals)), [len(journal.starts) for journal in journals]),
-        np.concatenate([journal.starts for journal in journals]),
-        *rows[:, :fixed].T,
-        keys=rows[:, fixed : fixed + windows],
-        pairs=rows[:, fixed + windows :],
-    )
-
-
-def _gaps(steps: SegmentRecords, journals: Sequence[Journal]) -> TokenGaps:
-    count = np.repeat(steps.decoding, steps.steps)
-    late = np.concatenate([journal.late_gaps for journal in journals])
-    some = count > 0
-    return TokenGaps(
-        np.concatenate([steps.step_seconds()[some], late]),
-        np.concatenate([count[some], np.ones(len(late), dtype=np.int64)]),
-    )
+    columns = np.empty((fixed + 2 * windows, sum(sizes)), dtype=np.int64)
+    start_s = np.empty(sum(sizes))
+    end = 0
+    for journal, size in zip(journals, sizes, strict=True):
+        start, end = end, end + size
+        columns[:, start:end] = journal.rows.T
+        start_s[start:end] = journal.starts
+        journal.clear()
+    keys, pairs = columns[fixed : fixed + windows].T, columns[fixed + windows :].T
+    return SegmentRecords(np.repeat(np.arange(len(journals)), sizes), start_s, *columns[:fixed], keys, pairs)
 
 
 def _samples(requests: RequestRecords, steps: SegmentRecords, blocks: int, replicas: int) -> Samples:
@@ -198,15 +188,5 @@ def _samples(requests: RequestRecords, steps: SegmentRecords, blocks: int, repli
 
 def _timeline(steps: SegmentRecords) -> tuple[Segment, ...]:
     first = np.argsort(steps.start_s, kind="stable")[:TIMELINE_SEGMENTS]
-    return tuple(
-        Segment(int(r), float(a), float(b), int(n), int(d), int(p))
-        for r, a, b, n, d, p in zip(
-            steps.replica[first],
-            steps.start_s[first],
-            steps.end_s[first],
-            steps.steps[first],
-            steps.decoding[first],
-            steps.prefill_tokens[first],
-            strict=True,
-        )
-    )
+    columns = (steps.replica, steps.start_s, steps.end_s, steps.steps, steps.decoding, steps.prefill_tokens)
+    return tuple(map(Segment, *(column[first].tolist() for column in columns)))

@@ -50,7 +50,7 @@ class Replica:
         self._free = kv.blocks
         self._demand = BlockDemand(kv.block_size)
         self._keys = [ContextSum(window) for window in step.windows]
-        self._no_pairs = (0,) * len(step.windows)
+        self._no_pairs: list[Line] = [(0, 0)] * len(step.windows)
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}  # in the order in which they joined
         self._finishing: list[tuple[int, int, int, Sequence]] = []
@@ -58,6 +58,7 @@ class Replica:
         self._iteration = 0
         self._preempted = False  # in the step being decided
         self._partial: Sequence | None = None  # the one whose prompt is half computed; it joined last
+        self._idle = True
         # The segment in flight.
         self._armed: Event | None = None
         self._chunks: list[Chunk] = []
@@ -67,35 +68,62 @@ class Replica:
         self._pieces: tuple[Piece, ...] = ()
         self._prefill = 0
         self._emitting = 0
-        self._pairs: list[Line] | None = None
+        self._lines: list[Line] = []  # keys by window, then pairs by window
         self._joinable = False
+        self._revisit = -1  # the segment before it ended then, and an arrival until then may join this one
 
-    def arrive(self, sequence: Sequence, now: int) -> None:
-        """Take a request at `now`. It waits for the end of the current step, or for room."""
+    def arrive(self, sequence: Sequence, now: int) -> bool:
+        """Take a request at `now`. It waits for the end of the current step, or for room.
+
+        True when the replica was idle: `wake` it at the same instant, after all that arrives then.
+        """
         self.outstanding += 1
         self._log.replica[sequence.id] = self.number
         self._waiting.append(sequence)
-        if self._armed is None:
-            self._steps = 0
-            self._end = now
-            self._armed = self._clock.at(now, self._boundary, BOUNDARY + self.number)
-        elif self._joinable:
+        if self._idle:
+            self._idle = False
+            return True
+        if self._joinable:
             self._joinable = False
-            self._cut(now)
+            if self._fits(sequence):
+                self._cut(now)
+        elif now <= self._revisit:
+            self._steps = 0
+            self._arm(self._revisit)
+        return False
+
+    def wake(self, now: int) -> None:
+        """Decide the first step after an idle spell."""
+        self._begin(now)
 
     # The life of a segment
 
+    def _arm(self, end: int) -> None:
+        """Be called at `end`, and at no other time."""
+        if self._armed is not None:
+            self._clock.cancel(self._armed)
+        self._end = end
+        self._revisit = -1
+        self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
+
     def _boundary(self, _event: Event) -> None:
+        self._armed = None
         self._joinable = False
         if self._steps:
             self._advance()
         self._begin(self._end)
 
+    def _fits(self, sequence: Sequence) -> bool:
+        """Whether the first chunk of a sequence could join the segment in flight. Blocks only become fewer in it."""
+        tokens = self._batch.max_num_batched_tokens - self._decoding
+        return tokens > 0 and self._kv.held(min(sequence.target, tokens)) <= self._free
+
     def _cut(self, now: int) -> None:
         """End the segment with the step in progress at `now`."""
-        start = self._start
+        end = self._start
         steps = 0
         for piece in self._pieces:
+            start = end
             end = start + elapsed(piece, piece[0])
             if end >= now:
                 last = steps_until(piece, now - start)
@@ -103,41 +131,68 @@ class Replica:
                 end = start + elapsed(piece, last)
                 break
             steps += piece[0]
-            start = end
         if steps < self._steps:
-            self._steps, self._end = steps, end
-            if self._armed is not None:
-                self._clock.cancel(self._armed)
-            self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
+            self._steps = steps
+            self._arm(end)
 
     def _begin(self, now: int) -> None:
-        """Decide the next batch and how long it stays as it is."""
-        chunks = self._admit(now)
-        emitting = decoding = self._decoding
-        if not chunks and not decoding:
-            self._armed = None
-            return
-        prefill = 0
-        pairs: list[Line] | None = None
-        for sequence, tokens in chunks:
-            prefill += tokens
-            if sequence.computed + tokens == sequence.target:
-                emitting += 1
-        # After a preemption nothing joins for one step, then the queue is asked again.
-        steps = 1 if self._preempted else self._unchanged_steps(chunks, emitting > decoding)
-        if chunks:
-            pairs = self._pair_lines(chunks)
-        keys = [(known.total, known.growing) for known in self._keys]
-        pieces = self._step.pieces(decoding + prefill, emitting, keys, pairs, steps)
-        end = now
-        for piece in pieces:
-            end += elapsed(piece, piece[0])
-        self._chunks, self._steps, self._start, self._end = chunks, steps, now, end
-        self._pieces, self._pairs, self._prefill, self._emitting = pieces, pairs, prefill, emitting
+        """Decide the next batch and how long it stays as it is.
+
+        A stretch of a long prompt in which nothing finishes changes nothing that others see. It is booked at once, and
+        the step after it decided too: one event for both. Who arrives during the stretch may join that step after all;
+        then it is decided again.
+        """
+        revisit = -1
+        while True:
+            chunks = self._admit(now)
+            emitting = decoding = self._decoding
+            if not chunks and not decoding:
+                self._idle = True
+                return
+            tokens = decoding
+            lines = [(known.total, known.growing) for known in self._keys]
+            pairs: list[Line] | None = None
+            if chunks:
+                for sequence, chunk in chunks:
+                    tokens += chunk
+                    if sequence.computed + chunk == sequence.target:
+                        emitting += 1
+                pairs = self._pair_lines(chunks)
+            # After a preemption nothing joins for one step, then the queue is asked again.
+            steps = 1 if self._preempted else self._unchanged_steps(chunks, emitting > decoding)
+            pieces = self._step.pieces(tokens, emitting, lines, pairs, steps)
+            end = now
+            for count, first, increment in pieces:
+                end += count * first
+                if increment:
+                    end += increment * (count * (count - 1) // 2)
+            self._chunks, self._steps, self._start, self._end = chunks, steps, now, end
+            self._pieces, self._prefill, self._emitting = pieces, tokens - decoding, emitting
+            self._lines = lines + (pairs or self._no_pairs)
+            if self._preempted:
+                revisit = -1
+            if not chunks or emitting > decoding:
+                break
+            after = self._after_stretch(steps)
+            if after is None:
+                break
+            self._advance()
+            now = end
+            revisit = end if after else -1
         self._joinable = (
             steps > 1 and not chunks and not self._waiting and len(self._running) < self._batch.max_num_seqs
         )
-        self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
+        self._arm(end)
+        self._revisit = revisit
+
+    def _after_stretch(self, steps: int) -> bool | None:
+        """Whether who arrives during this stretch of a prompt may join the step after it; None: no telling before."""
+        if self._decoding and self._finishing_at() <= self._iteration + steps:
+            return None
+        sequence, chunk = self._chunks[0]
+        if sequence.target - sequence.computed - steps * chunk >= chunk:
+            return False  # again the prompt takes all tokens
+        return None if self._waiting else True
 
     def _pair_lines(self, chunks: list[Chunk]) -> list[Line]:
         """Query-key pairs of the chunks, by window: in the first step, and the growth from step to step."""
@@ -157,7 +212,7 @@ class Replica:
         iteration = self._iteration
         most = self._finishing_at() - iteration if self._decoding else 1 << 30
         for keys in self._keys:
-            if keys.growing and keys.window is not None:
+            if keys.window is not None and keys.growing:
                 most = min(most, keys.next_change() - iteration)
         if not chunks:
             return self._demand.steps_within(iteration, self._free, most)
@@ -166,12 +221,22 @@ class Replica:
         sequence, tokens = chunks[0]
         if tokens < self._batch.max_num_batched_tokens - self._decoding:
             return 1
-        most = min(most, (sequence.target - sequence.computed - 1) // tokens)
+        computed = sequence.computed
+        most = min(most, (sequence.target - computed - 1) // tokens)
         for window in self._step.windows:
-            most = min(most, pair_growth(sequence.computed, tokens, window)[1])
-        held = self._kv.held
-        more = held(sequence.computed + most * tokens) - held(sequence.computed) + self._demand.over(iteration, most)
-        return most if more <= self._free else 1
+            most = min(most, pair_growth(computed, tokens, window)[1])
+        held, over = self._kv.held, self._demand.over
+        room = self._free + held(computed)
+        least = 1  # was admitted
+        while least < most:
+            steps = most if held(computed + most * tokens) + over(iteration, most) <= room else (least + most) // 2
+            if held(computed + steps * tokens) + over(iteration, steps) <= room:
+                least = steps
+                if least + 1 == most:
+                    return least
+            else:
+                most = steps
+        return least
 
     def _advance(self) -> None:
         """The segment's steps are done: book them, emit tokens, let go of what has finished."""
@@ -202,22 +267,17 @@ class Replica:
     def _write(self, steps: int) -> None:
         """Rows of the journal for the first `steps` steps of the segment."""
         start, done = self._start, 0
-        for piece in self._pieces:
-            count = min(piece[0], steps - done)
+        for count, first, increment in self._pieces:
+            count = min(count, steps - done)  # noqa: PLW2901
             if count <= 0:
                 return
-            row: tuple[int, ...] = (count, self._decoding, self._prefill, self._emitting, self._free, *piece[1:])
             middle = count * (count - 1) // 2
-            for keys in self._keys:
-                row += ((keys.total + keys.growing * done) * count + keys.growing * middle,)
-            if self._pairs is None:
-                row += self._no_pairs
-            else:
-                for total, growth in self._pairs:
-                    row += ((total + growth * done) * count + growth * middle,)
+            row = [count, self._decoding, self._prefill, self._emitting, self._free, first, increment]
+            for total, growth in self._lines:
+                row.append((total + growth * done) * count + growth * middle)
             self.journal.write(start * SECONDS_PER_TICK, row)
             done += count
-            start += elapsed(piece, count)
+            start += count * first + increment * middle
 
     def _prefilled(self, sequence: Sequence, tokens: int, now: int) -> bool:
         """`tokens` more of a prompt are cached; after its last one the sequence emits a token and decodes.
@@ -295,17 +355,16 @@ class Replica:
     def _admit(self, now: int) -> list[Chunk]:
         """Prompt chunks of the next step, after making room for the tokens of the decoding sequences."""
         self._preempted = False
-        waiting, partial = self._waiting, self._partial
-        needed = self._demand.over(self._iteration, 1) if self._decoding else 0
-        if needed > self._free:
+        demand, iteration = self._demand, self._iteration
+        # Each takes one block at most.
+        if self._decoding > self._free and demand.over(iteration, 1) > self._free:
             self._make_room(now)
-            needed = self._demand.over(self._iteration, 1)
-            partial = self._partial
+        waiting, partial = self._waiting, self._partial
         chunks: list[Chunk] = []
         if partial is None and not waiting:
             return chunks
         kv = self._kv
-        free = self._free - needed
+        free = self._free - demand.over(iteration, 1)
         tokens = self._batch.max_num_batched_tokens - self._decoding
         if partial is not None:
             chunk = min(partial.target - partial.computed, tokens)

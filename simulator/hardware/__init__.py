@@ -9,7 +9,7 @@ from simulator.hardware.memory import MemoryTier
 from simulator.hardware.power import ChipPower, NodePower
 from simulator.hardware.price import Price
 from simulator.hardware.profile import Node, Profile, check_profile
-from simulator.hardware.provenance import Fact, weakest
+from simulator.provenance import Fact, weakest
 
 __all__ = [
     "Catalogue",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.power import ChipPower
-from simulator.hardware.provenance import Block
+from simulator.provenance import Block
 from simulator.quantity import FlopRate, Frequency, Ratio
 
 # What a matrix unit computes in. `bf16` is the rate at full bf16 precision: on Tenstorrent chips that is HiFi4 (four

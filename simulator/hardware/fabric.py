@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.hardware.provenance import Block
+from simulator.provenance import Block
 from simulator.quantity import Bandwidth, Seconds
 
 Count = Annotated[int, Field(gt=0)]

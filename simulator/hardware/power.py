@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from simulator.hardware.provenance import Block
+from simulator.provenance import Block
 from simulator.quantity import JoulePerByte, JoulePerFlop, Ratio, Watts
 
 Level = Literal["device", "board", "node", "facility"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from simulator.hardware.provenance import Block
+from simulator.provenance import Block
 from simulator.quantity import DollarRate, Dollars
 
 

@@ -14,7 +14,7 @@ from simulator.hardware.fabric import Fabric
 from simulator.hardware.memory import CHANNEL_BYTES, MemoryTier
 from simulator.hardware.power import NodePower
 from simulator.hardware.price import Price
-from simulator.hardware.provenance import Block, Fact, facts, weakest
+from simulator.provenance import Block, Fact, facts, weakest
 from simulator.quantity import Label, format_quantity
 
 Location = tuple[str | int, ...]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from simulator.errors import StackError, Where, unknown
 from simulator.hardware.profile import Family
-from simulator.hardware.provenance import Block, Fact, facts, weakest
+from simulator.provenance import Block, Fact, facts, weakest
 from simulator.quantity import Fraction, Known, Label, Ratio, quantity
 from simulator.yaml_source import read_yaml, validate
 

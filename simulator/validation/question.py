@@ -1,0 +1,317 @@
+"""What a measured row asks of the simulator: a machine, a model, a batch, a reading of the metric; or why it asks nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simulator.cost.machine import Machine
+from simulator.errors import InputError
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.profile import Profile
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import FORMATS, Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model, model_names
+from simulator.stack.stack import Stack, Stacks
+from simulator.validation import aliases
+from simulator.validation.rows import UNITS, Row
+
+EVENTS = "event"
+REPEATED = "repeated"
+
+FULL = 0.92
+"""Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
+LLM-Inference-Bench: beyond it static batches are no longer static)."""
+
+_TIMINGS = re.compile(r"(latency_s|decode_|tpot_|tpot$|ttft_|prefill_|output_tokens|total_tokens|requests_per)")
+_RUNNING = re.compile(r"running batch ([\d.]+)")
+_THREADS = re.compile(r"(\d+) threads")
+_DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
+_NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?")
+_YEAR = re.compile(r"\b(20[12]\d)\b")
+_STAGES_OF_DATA = "wg "  # weight-gathered layouts of Pope et al.
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a row is not simulated, in words that rows of one kind share."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row that can be simulated. `precisions`: shares of the layers in each; lengths in tokens per sequence."""
+
+    row: Row
+    architecture: Architecture
+    machine: Machine
+    precisions: tuple[tuple[float, Precision], ...]
+    reading: str
+    batch: float
+    input_tokens: float
+    output_tokens: float
+    context: float  # mean over the decode steps
+    chips: int
+    assumed: str = ""  # what was taken because the row does not say it
+
+    @property
+    def measured(self) -> float:
+        """The row's value in SI units."""
+        return self.row.value * UNITS[self.row.unit][0]
+
+
+class Interpreter:
+    """Turns rows into questions. Profiles, stacks and models of `folders` come before the packaged ones."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._catalogue, stacks = Catalogue(folders), Stacks(folders)
+        self._stacks = {name: stacks.load(name) for name in stacks.paths()}
+        self._folders = tuple(folders)
+        self._models: dict[str, Architecture] = {}
+        self._known_models = set(model_names(folders))
+        self._machines: dict[tuple[str, str, Parallelism], Machine] = {}
+
+    def ask(self, row: Row) -> Question | Reason:
+        """The question of `row`, or the first reason why there is none."""
+        reading = self._reading(row)
+        if isinstance(reading, Reason):
+            return reading
+        profile = self._profile(row)
+        if isinstance(profile, Reason):
+            return profile
+        architecture = self._model(row)
+        if isinstance(architecture, Reason):
+            return architecture
+        precisions = _precisions(row)
+        if isinstance(precisions, Reason):
+            return precisions
+        stack, serial, assumed = self._stack(row, profile)
+        if isinstance(stack, Reason):
+            return stack
+        layout = _layout(row, architecture, profile, serial)
+        if isinstance(layout, Reason):
+            return layout
+        sizes = _sizes(row, reading["reading"])
+        if isinstance(sizes, Reason):
+            return sizes
+        batch, prompt, output = sizes
+        machine = self._machine(profile, stack, layout)
+        full = not serial and _overfull(architecture, precisions[0][1], machine, batch, prompt + output)
+        if full:
+            return Reason("weights and KV cache do not fit at once: needs the event engine")
+        return Question(
+            row,
+            architecture,
+            machine,
+            precisions,
+            reading["reading"],
+            batch,
+            prompt,
+            output,
+            prompt + float(reading["growth"]) * output,
+            _whole(row.n_chips) or layout.chips,
+            assumed,
+        )
+
+    def stack_names(self) -> list[str]:
+        """All stacks, in alphabetical order."""
+        return sorted(self._stacks)
+
+    def _reading(self, row: Row) -> aliases.Entry | Reason:
+        """How the metric of this engine is to be read."""
+        if not _TIMINGS.match(row.metric):
+            energy = re.search(r"power|j_per_token", row.metric)
+            return Reason("power and energy" if energy else "no timing of inference")
+        if row.metric.endswith(("_p90", "_p95", "_p99")):
+            return Reason("tail of a distribution: needs the event engine")
+        if row.request_rate:
+            whole = row.request_rate.lower().startswith(("inf", "offline"))
+            kind = "all requests at once, saturated" if whole else "requests arrive at a rate"
+            return Reason(f"{kind}: needs the event engine")
+        fitting = [e for e in aliases.longest("readings", engine=row.engine) if e["metric"] == row.metric]
+        if not fitting:
+            return Reason(f"metric {row.metric} has no closed form")
+        if fitting[0]["reading"] == EVENTS:
+            return Reason("steps mix prompts and decode: needs the event engine")
+        if fitting[0]["reading"] == REPEATED:
+            return Reason("repeats another row")
+        if row.unit not in UNITS:
+            return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
+        return fitting[0]
+
+    def _profile(self, row: Row) -> Profile | Reason:
+        known = self._catalogue.paths()
+        entry = aliases.exact("chips", "hardware", row.hardware)
+        wanted = entry["profile"] if entry else aliases.plain(row.hardware)
+        if wanted not in known:
+            # A user's file may name a profile without the number of its chips.
+            close = [name for name in known if re.fullmatch(re.escape(wanted) + r"-\d+", name)]
+            if len(close) != 1:
+                return Reason(f"no profile of {row.hardware}")
+            wanted = close[0]
+        return self._catalogue.load(wanted)
+
+    def _model(self, row: Row) -> Architecture | Reason:
+        entry = aliases.exact("models", "model", row.model)
+        name = entry["zoo"] if entry else aliases.plain(row.model)
+        if name not in self._known_models:
+            return Reason(f"no model {row.model}")
+        if name not in self._models:
+            self._models[name] = load_model(name, self._folders)
+        return self._models[name]
+
+    def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, bool, str]:
+        """The stack, whether stages of a pipeline wait for each other, and what was assumed."""
+        for entry in aliases.longest("engines", engine=row.engine, chip=row.hardware):
+            stack = self._stacks.get(entry["stack"])
+            if stack is None and entry["chip"]:
+                return Reason(f"no stack {entry['stack']}"), False, ""
+            if stack is not None and profile.family in stack.families:
+                return stack, entry["stages"] == "serial", ""
+        stack = _nearest(row, profile, self._stacks.values())
+        if stack is None:
+            return Reason(f"no stack runs on {profile.family}"), False, ""
+        engine = f"engine '{row.engine}'" if row.engine else "no engine stated"
+        return stack, False, f"{engine} on {profile.family}: {stack.name}"
+
+    def _machine(self, profile: Profile, stack: Stack, layout: Parallelism) -> Machine:
+        key = profile.name, stack.name, layout
+        if key not in self._machines:
+            self._machines[key] = Machine(profile, stack, layout)
+        return self._machines[key]
+
+
+def _nearest(row: Row, profile: Profile, stacks: Iterable[Stack]) -> Stack | None:
+    """Of the stacks of this family, those of the same software if there are any, the one nearest in date; the default
+    stack of the profile where the row has no date."""
+    fitting = [stack for stack in stacks if profile.family in stack.families]
+    software = re.match(r"[a-z]*", aliases.plain(row.engine))
+    same = [stack for stack in fitting if software and software[0] and stack.name.startswith(software[0])]
+    years = [int(year) for year in _YEAR.findall(f"{row.engine} {row.note}")]
+    pool = same or fitting
+    if years:
+        return min(pool, key=lambda stack: (abs(int(stack.date[:4]) - years[0]), stack.name), default=None)
+    default = [stack for stack in pool if stack.name == profile.default_stack]
+    return next(iter(default or sorted(pool, key=lambda stack: (-int(stack.date[:4]), stack.name))), None)
+
+
+def _precisions(row: Row) -> tuple[tuple[float, Precision], ...] | Reason:
+    """Number formats by tensor class, with the share of the layers that have them."""
+    wanted = aliases.plain(row.dtype_weights)
+    entries = [e for e in aliases.longest("dtypes", engine=row.engine) if aliases.plain(e["dtype"]) == wanted]
+    if not entries:
+        return Reason(f"number format {row.dtype_weights or 'not stated'}")
+    chosen = [entry for entry in entries if entry["engine"] == entries[0]["engine"]]
+    kv = aliases.exact("dtypes", "dtype", row.dtype_kv) if row.dtype_kv else None
+    if row.dtype_kv and (kv is None or kv["weights"] not in FORMATS):
+        return Reason(f"number format of the cache {row.dtype_kv}")
+    return tuple((float(entry["share"]), _precision(entry, kv["weights"] if kv else entry["kv"])) for entry in chosen)
+
+
+def _precision(entry: aliases.Entry, kv: str) -> Precision:
+    parts = {name: entry[name] or None for name in ("experts", "attention", "embedding", "head")}
+    return Precision(weights=entry["weights"], kv=kv, **parts)
+
+
+def _layout(row: Row, model: Architecture, profile: Profile, serial: bool) -> Parallelism | Reason:
+    """How the model lies over the chips."""
+    chips = _whole(row.n_chips)
+    layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
+    if isinstance(layout, Reason):
+        return layout
+    if serial:
+        layout = Parallelism()  # stage after stage: as long as on one chip that had room
+    if layout.chips > profile.node.chips:
+        return Reason(f"{layout.chips} chips, more than one {profile.name}")
+    threads = _THREADS.search(row.parallelism)
+    cores = int(profile.chip.matrix.units) * layout.chips
+    if threads and int(threads[1]) != cores and profile.family == "dram-node":
+        return Reason("threads are not one per core")
+    problems = layout.check(model)
+    return Reason(f"layout cannot cut the model: {problems[0].what}") if problems else layout
+
+
+def _described(row: Row, chips: int | None) -> Parallelism | Reason:
+    """The layout that a phrase states; all chips in one tensor-parallel group where it states none."""
+    words = row.parallelism.lower()
+    if "gpu" in words and "cpu" in words:
+        return Reason("a GPU and a DRAM node together")
+    if _STAGES_OF_DATA in words:
+        return Reason("weights are gathered over the mesh")
+    degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
+    if degrees:
+        return Parallelism(**degrees)
+    return Parallelism(tp=chips) if chips else Reason("layout not stated")
+
+
+def _degrees(row: Row, chips: int | None) -> Parallelism | Reason:
+    """The layout that the columns tp, pp, ep, dp state."""
+    given = {name: getattr(row, name) for name in ("tp", "pp", "ep", "dp")}
+    if not any(given.values()) and chips != 1:
+        return Reason("layout not stated")
+    degrees = {name: _whole(text) if text else 1 for name, text in given.items()}
+    whole = {name: degree for name, degree in degrees.items() if degree}
+    if len(whole) < len(degrees):
+        return Reason("layout not stated")
+    copies = whole["pp"] * whole["dp"]
+    if chips and whole["tp"] * copies < chips and whole["ep"] > 1 and chips % copies == 0:
+        whole["tp"] = chips // copies  # vLLM counts the ranks of the experts, which the attention shares
+    layout = Parallelism(**whole)
+    return Reason("degrees do not multiply to the chips") if chips and layout.chips != chips else layout
+
+
+def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
+    """Batch, prompt and output tokens of a sequence."""
+    running = _RUNNING.search(row.note)
+    batch = float(running[1]) if running else _amount(row.concurrency_or_batch)
+    if batch is None or batch <= 0:
+        return Reason("batch not stated")
+    # A prompt's row may leave the output out, and a decode's row the prompt.
+    defaults = [
+        e
+        for e in aliases.longest("lengths", engine=row.engine)
+        if aliases.plain(row.note).startswith(aliases.plain(e["note"]))
+    ]
+    lengths = []
+    for name in ("input_len", "output_len"):
+        length = _amount(getattr(row, name))
+        if length is None and defaults and defaults[0][name]:
+            length = float(defaults[0][name])
+        lengths.append(length)
+    prompt, output = lengths
+    if prompt is None and row.input_len:
+        return Reason("lengths are not numbers")
+    if prompt is None and not (output and reading in ("user_rate", "decode_rate")):
+        return Reason("lengths not stated")
+    needs_output = reading in ("batch_latency", "batch_rate", "steady_step", "steady_rate")
+    if needs_output and not output:
+        return Reason("lengths not stated")
+    if reading.startswith("prefill") and not prompt:
+        return Reason("lengths not stated")
+    return batch, prompt or 0.0, output or 0.0
+
+
+def _overfull(model: Architecture, precision: Precision, machine: Machine, batch: float, tokens: float) -> bool:
+    """Whether the batch at its full length does not fit the chips' memory all at once."""
+    layout, tier = machine.parallelism, machine.memory
+    weights = sum(model.weight_bytes_per_chip(precision, layout).values())
+    sequence = tokens * model.kv_bytes_per_token(precision, layout) + model.kv_bytes_per_sequence(precision, layout)
+    return weights + batch / layout.dp * sequence > FULL * float(tier.capacity) * float(tier.usable)
+
+
+def _amount(text: str) -> float | None:
+    """A number that a cell states, "~5" and "294*" too."""
+    found = _NUMBER.fullmatch(text.strip())
+    return float(found[1]) if found else None
+
+
+def _whole(text: str) -> int | None:
+    amount = _amount(text)
+    return int(amount) if amount and amount == int(amount) else None
+
+
+__all__ = ["InputError", "Interpreter", "Question", "Reason"]

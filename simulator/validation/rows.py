@@ -1,0 +1,147 @@
+"""Measured points as they stand in CSV files: one row is one metric of one configuration on one machine."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from simulator.errors import InputError, Problem, Where, nearest
+
+FOLDER = Path(__file__).parent / "measurements"
+SHIPPED = ("gpu_inference.csv.gz", "nongpu_inference.csv.gz")
+
+# unit of a row -> (its size in SI, unit that the figures are kept in)
+UNITS = {
+    "s": (1.0, "s"),
+    "ms": (1e-3, "s"),
+    "us": (1e-6, "s"),
+    "tok/s": (1.0, "tok/s"),
+    "tok/s/user": (1.0, "tok/s"),
+    "tok/s/chip": (1.0, "tok/s"),
+}
+
+DROPPED = "EXCLUDE"
+APART = ("SUSPECT", "CAUTION")
+
+
+class MeasurementError(InputError):
+    """A file of measurements cannot be read."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value, all columns as text but `value`, which is in the row's own `unit`."""
+
+    id: str
+    hardware: str
+    n_chips: str
+    model: str
+    dtype_weights: str
+    dtype_kv: str
+    tp: str
+    pp: str
+    ep: str
+    dp: str
+    parallelism: str
+    engine: str
+    input_len: str
+    output_len: str
+    concurrency_or_batch: str
+    request_rate: str
+    metric: str
+    value: float
+    unit: str
+    source: str
+    note: str
+
+    @property
+    def dropped(self) -> bool:
+        """The note says that the row is no measurement of what it seems to measure."""
+        return self.note.startswith(DROPPED)
+
+    @property
+    def apart(self) -> bool:
+        """The note doubts the row: it is reported, but counts in no figure."""
+        return self.note.startswith(APART)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+REQUIRED = ("hardware", "model", "metric", "value", "unit")
+
+
+def read_rows(path: str | Path) -> list[Row]:
+    """The rows of a CSV file (or .csv.gz) with some or all of COLUMNS, in its order; other columns are ignored.
+
+    A row without an id is called by its line. Raise MeasurementError with everything that is wrong.
+    """
+    path = Path(path)
+    try:
+        text = _text(path)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise MeasurementError(Problem(f"cannot read measurements: {why}", Where(str(path)))) from error
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    header = reader.fieldnames or ()
+    problems = [_missing(name, header, path) for name in REQUIRED if name not in header]
+    rows: list[Row] = []
+    if not problems:
+        for record in reader:
+            where = Where(str(path), reader.line_num)
+            made = _row(record, where)
+            if isinstance(made, Problem):
+                problems.append(made)
+            else:
+                rows.append(made)
+    if problems:
+        raise MeasurementError(problems)
+    return rows
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+
+
+def _missing(name: str, header: Iterable[str], path: Path) -> Problem:
+    close = nearest(name, header)
+    mend = f"is '{close}' meant?" if close else f"the first line names the columns: {', '.join(REQUIRED)}, ..."
+    return Problem(f"no column '{name}'", Where(str(path), 1), mend)
+
+
+def _row(record: dict[str, str | None], where: Where) -> Row | Problem:
+    cells = {name: (record.get(name) or "").strip() for name in COLUMNS}
+    number = cells.pop("value")
+    try:
+        value = float(number)
+    except ValueError:
+        return Problem(f"value {number!r} is no number", where, "write a plain number, its unit goes into `unit`")
+    if not 0 < value < float("inf"):
+        return Problem(f"value {number} is not positive", where, "remove the row")
+    cells["id"] = cells["id"] or f"{Path(where.file).name}:{where.line}"
+    return Row(value=value, **cells)
+
+
+def excluded() -> dict[str, str]:
+    """Row id -> why it is left out: rows that are wrong, or not what they look like (measurements/excluded.csv)."""
+    with (FOLDER / "excluded.csv").open(encoding="utf-8", newline="") as file:
+        return {record["id"]: record["reason"] for record in csv.DictReader(file)}
+
+
+def shipped() -> Iterator[Row]:
+    """The measurements that come with ramwise."""
+    for name in SHIPPED:
+        yield from read_rows(FOLDER / name)
+
+
+def write_compact(rows: Iterable[Row], path: str | Path) -> None:
+    """Write rows as a .csv.gz with COLUMNS; equal rows give equal bytes."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([f"{v:.10g}" if isinstance(v, float) else v for v in (getattr(row, n) for n in COLUMNS)])
+    Path(path).write_bytes(gzip.compress(text.getvalue().encode(), compresslevel=9, mtime=0))

@@ -1,0 +1,95 @@
+"""Software stacks: every one is complete, dated, sourced and found by name; a user's own comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simulator.errors import StackError
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.profile import Profile
+from simulator.quantity import LABELS
+from simulator.stack.stack import Stacks, of_format
+
+STACKS = Stacks()
+MINE = """
+extends: {below}
+name: mine
+title: my own build
+layer_overhead: {{value: 10 us, label: measured, source: my profiler}}
+"""
+
+
+def packaged(name: str) -> Path:
+    return STACKS.paths()[name]
+
+
+@pytest.mark.parametrize("name", STACKS.paths())
+def test_every_number_of_a_stack_has_a_label_and_a_source(name: str) -> None:
+    stack = STACKS.load(name)
+    assert stack.name == name
+    assert stack.date[:4].isdigit()
+    for fact in stack.provenance():
+        assert fact.label in LABELS, fact
+        assert fact.source, fact
+
+
+@pytest.mark.parametrize("name", Catalogue().names())
+def test_every_profile_has_a_default_stack_that_runs_on_it(name: str) -> None:
+    profile: Profile = Catalogue().load(name)
+    assert profile.family in STACKS.load(profile.default_stack).families
+
+
+def test_a_format_falls_back_to_the_default_entry() -> None:
+    table = STACKS.load("vllm-2024").streaming
+    assert of_format(table, "bf16", "vllm-2024", "streaming") == 0.88
+    assert of_format(table, "mxfp4", "vllm-2024", "streaming") == 0.58
+
+
+def test_a_format_without_an_entry_names_what_to_add() -> None:
+    only = {"bf16": STACKS.load("vllm-2024").streaming["bf16"]}
+    with pytest.raises(StackError, match=r"stack 's' has no streaming for fp8; add it, or an entry 'default'"):
+        of_format(only, "fp8", "s", "streaming")
+
+
+def test_a_stack_of_the_users_own_extends_one_by_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.stack.yaml").write_text("extends: vllm-2025.yaml\nname: mine\nlayer_overhead: 10 us\n")
+    assert Stacks([tmp_path]).load("mine").layer_overhead == 10e-6
+
+
+def test_a_stack_of_the_users_own_is_found_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.stack.yaml").write_text(MINE.format(below=packaged("vllm-2025")))
+    stack = Stacks([tmp_path]).load("mine")
+    assert stack.layer_overhead == 10e-6
+    assert stack.layer_overhead.label == "measured"
+    assert stack.host_floor == STACKS.load("vllm-2025").host_floor
+
+
+def test_a_stack_of_the_users_own_hides_one_of_the_same_name(tmp_path: Path) -> None:
+    text = MINE.format(below=packaged("vllm-2025")).replace("name: mine", "name: vllm-2025")
+    (tmp_path / "vllm-2025.stack.yaml").write_text(text)
+    assert Stacks([tmp_path]).load("vllm-2025").title == "my own build"
+
+
+def test_an_unknown_stack_names_the_nearest() -> None:
+    with pytest.raises(StackError, match=r"unknown stack 'vlm-2025'; did you mean 'vllm-2025'\?"):
+        STACKS.load("vlm-2025")
+
+
+def test_everything_wrong_with_a_stack_is_told_at_once(tmp_path: Path) -> None:
+    text = MINE.format(below=packaged("vllm-2025")) + "kv_streaming: 1.2\nstep_overhead: 5\noverlapp: 4\n"
+    (tmp_path / "mine.stack.yaml").write_text(text)
+    with pytest.raises(StackError) as refused:
+        Stacks([tmp_path]).load("mine")
+    first, second, third = str(refused.value).splitlines()
+    assert "mine.stack.yaml:6:15: kv_streaming: 1.2 is more than 1" in first
+    assert "mine.stack.yaml:7:16: step_overhead" in second
+    assert "write 'step_overhead: " in second
+    assert "mine.stack.yaml:8:1: unknown key 'overlapp'; did you mean 'overlap'?" in third
+
+
+def test_a_thread_or_an_overhead_may_be_nothing_but_never_negative(tmp_path: Path) -> None:
+    (tmp_path / "mine.stack.yaml").write_text(MINE.format(below=packaged("vllm-2025")) + "step_overhead: -1 us\n")
+    with pytest.raises(StackError, match=r"mine\.stack\.yaml:6:16: step_overhead: .*zero or more"):
+        Stacks([tmp_path]).load("mine")
