@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.report.result import Report
-from simulator.run import run as run_scenario
 from simulator.scenario import Scenario, read_scenario
+from simulator.serve import run as run_scenario
 from simulator.yaml_source import Source
 
 

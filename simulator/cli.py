@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,13 +45,37 @@ NoPlots = Annotated[bool, typer.Option("--no-plots", help="Leave the plots out."
 
 def main() -> None:
     """Entry point: mistakes of the user end in one line a problem on stderr and status 1, never in a traceback."""
-    from simulator.errors import RamwiseError
-
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without × or — still gets its table
     try:
-        app()
-    except RamwiseError as error:
-        typer.echo(f"ramwise: {error}", err=True)
+        from simulator.errors import RamwiseError
+
+        try:
+            app()
+            sys.stdout.flush()
+        except RamwiseError as error:
+            typer.echo(f"ramwise: {error}", err=True)
+            raise SystemExit(1) from None
+    except OSError as error:
+        # Standard output is full or gone. Nothing more can be written there, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        typer.echo(f"ramwise: cannot write: {error.strerror or error}", err=True)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("ramwise: stopped before the first run was finished", err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """When is memory worth more than compute? Simulates large models on GPUs, DRAM nodes, TPUs and spatial chips."""
+    if version:
+        from simulator.report.result import version as installed
+
+        typer.echo(f"ramwise {installed()}")
+        raise typer.Exit
 
 
 @app.command()
@@ -100,8 +126,8 @@ def _run(
     """Run and write; after Ctrl-C write what was finished, then leave."""
     from simulator.report.folder import check, summary_json, write
     from simulator.report.result import Report
-    from simulator.run import run as run_scenario
     from simulator.scenario import read_scenario
+    from simulator.serve import run as run_scenario
 
     path = _find_scenario(scenario)
     place = check(out or Path("ramwise-results") / path.stem)
@@ -112,15 +138,15 @@ def _run(
             report = run_scenario(
                 read, source, profiles=profiles or (), seed=seed, progress=progress, finished=done.append
             )
+        place = write(report, place, plots=not no_plots)
     except KeyboardInterrupt:
-        if done:
-            partial = Report(path.stem, read.seed if seed is None else seed, tuple(done))
-            place = write(partial, place, plots=False, complete=False)
-            typer.echo(f"ramwise: stopped; {len(done)} finished runs are in {place}", err=True)
-        else:
+        if not done:
             typer.echo("ramwise: stopped before the first run was finished", err=True)
+            raise SystemExit(INTERRUPTED) from None
+        partial = Report(path.stem, read.seed if seed is None else seed, tuple(done))
+        place = write(partial, place, plots=False, complete=False)
+        typer.echo(f"ramwise: stopped; what was finished is in {place} (runs: {len(done)})", err=True)
         raise SystemExit(INTERRUPTED) from None
-    place = write(report, place, plots=not no_plots)
     if as_json:
         sys.stdout.write(summary_json(report))
     return report, place
@@ -241,21 +267,22 @@ def hardware_check(files: Annotated[list[Path], typer.Argument(metavar="FILE..."
 
 
 @models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
+def models_list(profiles: Profiles = None, as_json: AsJson = False) -> None:
     """Every model of the zoo with its parameters."""
     from simulator.model.zoo import load_model, model_names
     from simulator.report.catalogues import models_table, print_rows
 
-    print_rows(models_table([load_model(name) for name in model_names()]), as_json)
+    folders = profiles or []
+    print_rows(models_table([load_model(name, folders) for name in model_names(folders)]), as_json)
 
 
 @models_app.command("show")
-def models_show(name: str, as_json: AsJson = False) -> None:
+def models_show(name: str, profiles: Profiles = None, as_json: AsJson = False) -> None:
     """A model: shape, parameters by tensor class beside the published total, KV cache of a token."""
     from simulator.model.zoo import load_model, published
     from simulator.report.catalogues import model_table, print_rows
 
-    print_rows(model_table(load_model(name), published(name)), as_json)
+    print_rows(model_table(load_model(name, profiles or ()), published(name)), as_json)
 
 
 @stacks_app.command("list")

@@ -108,7 +108,11 @@ def _of_likely_members(errors: Iterable[ErrorDetails], data: Any) -> list[ErrorD
         if len(members) == 1 or not isinstance(_value(data, locate(prefix, data)[0]), dict | list):
             continue
         best = min(
-            members, key=lambda tag: (any(len(d["loc"]) == len(prefix) + 1 for d in members[tag]), len(members[tag]))
+            members,
+            key=lambda tag: (
+                any(len(d["loc"]) == len(prefix) + 1 and d["type"].endswith("_type") for d in members[tag]),
+                len(members[tag]),
+            ),
         )
         dropped = [id(details) for tag, group in members.items() if tag != best for details in group]
         left = [details for details in left if id(details) not in dropped]

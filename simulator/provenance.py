@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 
-from simulator.quantity import LABELS, Label
+from simulator.quantity import LABELS, Known, Label
 from simulator.strict import Strict
 
 
@@ -56,4 +56,4 @@ def _walk(value: object, path: str, label: str | None, source: str | None) -> It
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         own_label = getattr(value, "label", None) or label
         own_source = getattr(value, "source", None) or source
-        yield Fact(path, float(value), str(own_label), str(own_source))
+        yield Fact(path, value if isinstance(value, Known) else float(value), str(own_label), str(own_source))

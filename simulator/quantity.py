@@ -32,6 +32,10 @@ _NUMBER = re.compile(
 )
 
 
+_OWN_NUMBER = ("s", "/s", "W", "USD", "USD/h")
+"""Units that people use without a prefix: the mend for a bare number then repeats their own number."""
+
+
 class Known(float):
     """A float that remembers its label, source, (low, high) range and unit. Arithmetic on it gives plain floats."""
 
@@ -156,7 +160,8 @@ class QuantityType:
             raise self._wrong_unit(str(float(given)), given.unit or "")
         if not isinstance(given, str):
             if self.unit:
-                raise QuantityError(f"{given} has no unit, {self.unit} is needed", self.example)
+                example = f"{given:g} {self.unit}" if self.unit in _OWN_NUMBER and given > 0 else self.example
+                raise QuantityError(f"{given} has no unit, {self.unit} is needed", example)
             return self._checked(Known(_float(given), unit=""), str(given))
         if not self.unit:
             raise QuantityError(f"'{given}' is text, a plain number is needed", self.example)

@@ -94,13 +94,13 @@ class Traffic(Strict):
             raise ValueError(f"traffic gives {given}; write one of trace, request_rate, concurrency, offline")
         way = ways[0]
         misplaced = {
-            "trace": ("isl", "osl", "process", "burstiness"),
-            "request_rate": ("jitter",),
-            "concurrency": ("jitter", "process", "burstiness", "duration"),
-            "offline": ("jitter", "process", "burstiness", "duration"),
+            "trace": ("isl", "osl", "process", "burstiness", "think"),
+            "request_rate": ("jitter", "speed", "think"),
+            "concurrency": ("jitter", "speed", "process", "burstiness", "duration"),
+            "offline": ("jitter", "speed", "process", "burstiness", "duration", "think"),
         }[way]
         for field in misplaced:
-            if getattr(self, field) is not None:
+            if field in self.model_fields_set:
                 raise ValueError(f"{field} means nothing beside {way}; remove it")
         if way != "trace":
             if self.isl is None or self.osl is None:
@@ -153,13 +153,24 @@ class Scenario(Strict):
     task: Literal["serve"] = "serve"
     description: str = ""
     model: str | tuple[str, ...] = Field(description="Names from the zoo or paths of config.json files.")
-    machines: tuple[MachineChoice, ...] = Field(min_length=1)
+    machines: tuple[MachineChoice, ...]
     precision: PrecisionChoice = PrecisionChoice()
     traffic: Traffic
     limits: Limits = Limits()
     router: Literal["round_robin", "least_outstanding"] = "least_outstanding"
     slo: str | SloChoice | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Scenario:
+        if not self.models:
+            raise ValueError("model is an empty list; write model: llama-3.1-8b")
+        if not self.machines:
+            raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8}]")
+        twice = [name for name in self.models if self.models.count(name) > 1]
+        if twice:
+            raise ValueError(f"model names '{twice[0]}' twice; write each model once")
+        return self
 
     @property
     def models(self) -> tuple[str, ...]:

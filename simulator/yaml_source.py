@@ -310,8 +310,8 @@ def _extended(
 
 
 def _merged(below: Marked, above: Marked) -> Marked:
-    """Mappings are merged key by key; anything else above hides what is below."""
-    if not (isinstance(below.value, dict) and isinstance(above.value, dict)):
+    """Mappings are merged key by key; anything else above hides what is below, a number with its label too."""
+    if not (isinstance(below.value, dict) and isinstance(above.value, dict)) or "value" in above.value:
         return above
     items = dict(below.value)
     for key, item in above.value.items():

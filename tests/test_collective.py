@@ -57,10 +57,10 @@ def test_a_ring_over_a_switch_is_its_closed_form(pattern: str, passes: int) -> N
 
 
 def test_small_messages_cost_latency_and_large_ones_bandwidth() -> None:
-    link, launch = 450e9 * 0.84, 4.5e-6
-    small, large = (collective(Collective("sum", "all_reduce", size, 8), h100()).total_seconds for size in (1e3, 1e9))
-    assert small == pytest.approx(launch, rel=0.01)
-    assert large == pytest.approx(2 * 7 / 8 * 1e9 / link, rel=0.01)
+    software = Collectives(launch=Known(9e-6), one_shot=Known(4.5e-6), bandwidth=Known(0.8))
+    small, large = (collective_seconds("all_reduce", size, 8, fabric("switch"), software) for size in (1e3, 1e10))
+    assert small == pytest.approx(4.5e-6, rel=0.03)
+    assert large == pytest.approx(2 * 7 / 8 * 1e10 / 80e9, rel=0.001)
 
 
 @given(sizes, st.sampled_from([2, 4, 8]))
@@ -144,7 +144,8 @@ def test_two_chips_of_a_fully_connected_box_have_one_pair_of_links() -> None:
     assert eight == pytest.approx(7 / 8 * 1e12 / 700e9, rel=1e-3)
 
 
-# NCCL 2.27.3 all-reduce on H100 SXM, AIConfigurator h100_sxm (ai-dynamo/aiconfigurator): chips, elements of 2 bytes, ms.
+# NCCL 2.27.3 all-reduce on H100 SXM, AIConfigurator h100_sxm (ai-dynamo/aiconfigurator):
+# chips, elements of 2 bytes, ms.
 NCCL = (
     (2, 8388608, 0.0814),
     (2, 33554432, 0.25304),

@@ -63,6 +63,30 @@ def test_blocks_demanded_by_decoders(
 
 
 @quick
+@given(
+    st.integers(1, 9),
+    st.lists(st.integers(1, 60), max_size=5),
+    st.integers(0, 40),
+    st.integers(1, 30),
+    st.integers(0, 300),
+    st.integers(1, 40),
+)
+def test_steps_of_a_long_prompt_beside_decoders(
+    size: int, decoding: list[int], computed: int, chunk: int, free: int, most: int
+) -> None:
+    kv, demand = KvLimits(10**6, size, 1), BlockDemand(size)
+    for cached in decoding:
+        demand.add(cached, 7)
+
+    def taken(within: int) -> int:
+        grown = sum(kv.held(cached + within) - kv.held(cached) for cached in decoding)
+        return grown + kv.held(computed + within * chunk) - kv.held(computed)
+
+    fitting = [steps for steps in range(1, most + 1) if taken(steps) <= free]
+    assert demand.prompt_steps_within(7, free, most, (computed, chunk), kv) == max(fitting, default=1)
+
+
+@quick
 @given(windows, st.lists(st.tuples(st.integers(1, 50), st.booleans()), min_size=1, max_size=8), st.integers(1, 60))
 def test_keys_read_by_decoders(window: int | None, shapes: list[tuple[int, bool]], steps: int) -> None:
     """Sequences join in iteration 0, some leave at once; then `steps` iterations, a straight line at a time."""

@@ -6,14 +6,16 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from engine_cases import EngineCase, MadeUpStep, constant_step, engine_cases, requests
+from engine_cases import MS, EngineCase, MadeUpStep, Tariff, constant_step, engine_cases, requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.engine.batching import BatchLimits
+from simulator.engine.gaps import CLASS_WIDTH, token_gaps
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import poisson
+from simulator.metrics.latency import weighted_percentiles
 
 STEP_S = 0.01
 ONE_AT_A_TIME = BatchLimits(1, 2048)
@@ -119,3 +121,21 @@ def test_more_room_never_hurts_equal_requests_in_steps_of_equal_length(
     assert makespan(seats + 1, rooms) <= base
     assert makespan(seats, rooms + 1) <= base
     assert makespan(count, count) == pytest.approx((1 if count * prompt <= 4096 else 0) * output * STEP_S, rel=1e-9)
+
+
+def test_classes_of_gaps_keep_means_and_percentiles() -> None:
+    """Long runs keep classes of gaps: as many gaps, the same mean, percentiles within a class."""
+    rng = np.random.default_rng(8)
+    workload = requests(np.cumsum(rng.exponential(0.2, 300)), rng.integers(1, 900, 300), rng.integers(1, 900, 300))
+    step = MadeUpStep(tariffs=(*MadeUpStep().tariffs, Tariff(3 * MS, 0, 0, MS // 900)))  # grows fast
+    run = EngineCase(workload, step, BatchLimits(32, 512), KvLimits(1500, 16)).run()
+    over_preemptions = int(run.gaps.count.sum() - (run.steps.decoding * run.steps.steps).sum())
+    late = run.gaps.seconds[len(run.gaps.seconds) - over_preemptions :]
+    assert over_preemptions > 0
+    classed = token_gaps(run.steps, late, exact_steps=0)
+    assert len(classed.seconds) < len(run.gaps.seconds) / 2
+    assert classed.count.sum() == run.gaps.count.sum()
+    assert np.dot(classed.seconds, classed.count) == pytest.approx(np.dot(run.gaps.seconds, run.gaps.count), rel=1e-12)
+    ranks = (1, 25, 50, 90, 99, 100)
+    exact = weighted_percentiles(run.gaps.seconds, run.gaps.count, ranks)
+    np.testing.assert_allclose(weighted_percentiles(classed.seconds, classed.count, ranks), exact, rtol=2 * CLASS_WIDTH)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from simulator.api import Loaded, load, run
-from simulator.errors import CapacityError, ScenarioError, TraceError
+from simulator.errors import CapacityError, InputError, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.report.folder import summary_json
 from simulator.report.result import Report
-from simulator.run import execute, prepare, slo
+from simulator.serve import execute, prepare, slo
 
 CHECKOUT = Path(__file__).parent.parent
 BASE = """
@@ -194,7 +194,7 @@ LONG = [(100, 10), (130_000, 5_000), (200, 20)]  # Llama 3.1 takes 131,072
 
 def test_requests_longer_than_the_context_are_an_error_with_the_line(scenario: Any, tmp_path: Path) -> None:
     loaded = scenario(trace(tmp_path, LONG))
-    with pytest.raises(TraceError, match=r"mine\.csv:3: 1 of 3 requests are longer than the 131,072.*longer: drop"):
+    with pytest.raises(InputError, match=r"mine\.csv:3: 1 of 3 requests are longer than the 131,072.*longer: drop"):
         run(loaded)
 
 
@@ -285,7 +285,7 @@ def test_a_model_that_does_not_fit_is_refused_before_anything_runs(scenario: Any
 
 
 def run_with(loaded: Loaded, done: list[Any]) -> None:
-    from simulator.run import run as run_scenario
+    from simulator.serve import run as run_scenario
 
     run_scenario(loaded.scenario, loaded.source, finished=done.append)
 

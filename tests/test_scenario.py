@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from simulator.api import load, run
-from simulator.errors import InputError, ScenarioError, TraceError
+from simulator.errors import InputError, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.model.number_format import FORMATS, Precision
 from simulator.scenario import PrecisionChoice, Scenario, read_scenario
@@ -56,54 +56,112 @@ def test_packaged_scenarios_can_be_read(name: str) -> None:
 
 
 WRONG = {
-    "missing unit": ("5 /s", "5", r"chat.yaml:6:17: request_rate: .*5.*unit.*; write 'request_rate: 5 /s'"),
-    "wrong dimension": ("5 /s", "5 GB", r"chat.yaml:6:17: request_rate: .*; write 'request_rate: "),
-    "wrong dimension of a limit": ("{ttft: 2 s}", "{ttft: 2 W}", r"chat.yaml:10:13: ttft: .*W.*; write 'ttft: "),
-    "NaN": ("5 /s", ".nan", r"chat.yaml:6:17: request_rate: "),
-    "NaN with a unit": ("5 /s", "nan /s", r"chat.yaml:6:17: request_rate: "),
-    "infinite": ("5 /s", "inf /s", r"chat.yaml:6:17: request_rate: "),
-    "negative": ("5 /s", "-5 /s", r"chat.yaml:6:17: request_rate: .*is not more than zero"),
-    "zero": ("5 /s", "0 /s", r"chat.yaml:6:17: request_rate: .*is not more than zero"),
-    "zero replicas": ("tp: 1", "replicas: 0", r"chat.yaml:4:15: replicas should be greater than 0, not 0"),
-    "negative tp": ("tp: 1", "tp: -2", r"chat.yaml:4:9: tp should be greater than 0, not -2"),
-    "half a chip": ("tp: 1", "tp: 1.5", r"chat.yaml:4:9: tp should be a whole number"),
-    "1e12 as text": ("isl: 100", "isl: '1e12'", r"chat.yaml:7:8: isl should be .*, not '1e12'"),
-    "a number as text": ("requests: 20", "requests: '20'", r"chat.yaml:9:13: requests should be a whole number, not '20'"),
-    "yes for a number": ("requests: 20", "requests: yes", r"chat.yaml:9:13: requests should be a whole number, not 'yes'"),
-    "unknown key": ("requests: 20", "request: 20", r"chat.yaml:9:3: unknown key 'request'; did you mean 'requests'\?"),
-    "unknown key in a machine": ("tp: 1", "tpp: 1", r"chat.yaml:4:5: unknown key 'tpp'; did you mean 'tp'\?"),
-    "duplicate key": ("tp: 1", "tp: 1\n    tp: 2", r"chat.yaml:5:5: the key 'tp' stands here twice, first at line 4"),
-    "no machine": ("  - hardware: h100-sxm-8\n    tp: 1\n", "  []\n", r"chat.yaml:3:3: machines: .*too short"),
-    "no model": ("model: llama-3.1-8b\n", "", r"chat.yaml:1:1: the key 'model' is missing"),
-    "unknown model": ("llama-3.1-8b", "lama-3.1-8b", r"chat.yaml:1:8: unknown model 'lama-3.1-8b'; did you mean 'llama-3.1-8b'\?"),
-    "unknown hardware": ("h100-sxm-8", "h100-sxm", r"chat.yaml:3:15: unknown hardware profile 'h100-sxm'; did you mean 'h100-sxm-8'\?"),
-    "unknown stack": ("tp: 1", "stack: vlm-2025", r"chat.yaml:4:12: unknown stack 'vlm-2025'; did you mean 'vllm-2025'\?"),
-    "unknown SLO": ("{ttft: 2 s}", "mlperf/llama3-8b-server", r"chat.yaml:10:6: unknown SLO .*; did you mean 'mlperf/llama3.1-8b-server'\?"),
-    "an SLO without a limit": ("{ttft: 2 s}", "{percentile: 90}", r"chat.yaml:10:6: an slo needs a limit; write ttft: 2 s"),
-    "unknown router": ("slo: {", "router: round_robbin\nslo: {", r"chat.yaml:10:9: unknown router 'round_robbin'; did you mean 'round_robin'\?"),
-    "unknown format": ("slo: {", "precision: {weights: bf8}\nslo: {", r"chat.yaml:10:22: unknown weights 'bf8'; did you mean 'bfp8'\?"),
-    "unknown process": ("isl: 100", "isl: 100\n  process: poison", r"chat.yaml:8:12: unknown process 'poison'; did you mean 'poisson'\?"),
-    "two kinds of arrivals": ("isl: 100", "isl: 100\n  concurrency: 4", r"chat.yaml:6:3: .*gives request_rate and concurrency; write one of"),
-    "no kind of arrivals": ("  request_rate: 5 /s\n", "", r"chat.yaml:6:3: .*gives none of them; write one of"),
-    "no lengths": ("  isl: 100\n", "", r"chat.yaml:6:3: .*needs the lengths of requests; write isl: 512"),
-    "no end": ("  requests: 20\n", "", r"chat.yaml:6:3: .*needs an end; write requests: 1000"),
-    "gamma without a shape": ("isl: 100", "isl: 100\n  process: gamma", r"chat.yaml:6:3: .*; write burstiness: 0.5"),
-    "lengths that run backwards": ("isl: 100", "isl: {uniform: [9, 3]}", r"chat.yaml:.*runs backwards; write \[3, 9\]"),
-    "tp that does not divide": ("tp: 1", "tp: 3", r"chat.yaml:3:5: tp 3 does not divide .*; nearest tp: 2 or 4"),
-    "more chips than there are": ("tp: 1", "tp: 16", r"chat.yaml:3:5: tp16 takes 16 chips, 'h100-sxm-8' has 8; write tp: 8"),
-    "experts without experts": ("tp: 1", "tp: 2\n    ep: 2", r"chat.yaml:3:5: ep 2, but llama-3.1-8b has no experts; use ep 1"),
-    "a stack of another family": ("tp: 1", "stack: jax-2025", r"chat.yaml:3:5: stack 'jax-2025' runs on tpu-mesh, not on 'h100-sxm-8'"),
-    "a batch below its sequences": ("slo: {", "limits: {max_num_batched_tokens: 8}\nslo: {", r"chat.yaml:10:9: max_num_batched_tokens \(8\) is below max_num_seqs \(256\)"),
-    "more memory than there is": ("slo: {", "limits: {memory_utilization: 1.1}\nslo: {", r"chat.yaml:10:30: memory_utilization: 1.1 is more than 1"),
-    "a request longer than the context": ("isl: 100", "isl: 200000", r"requests are longer than the 131,072 tokens that llama-3.1-8b takes.*longer: drop"),
-}  # fmt: skip
+    "missing unit": ("5 /s", "5", r"6:17: request_rate: .*5.*unit.*; write 'request_rate: 5 /s'"),
+    "wrong dimension": ("5 /s", "5 GB", r"6:17: request_rate: .*; write 'request_rate: "),
+    "wrong dimension of a limit": ("{ttft: 2 s}", "{ttft: 2 W}", r"10:13: ttft: .*W.*; write 'ttft: "),
+    "NaN": ("5 /s", ".nan", r"6:17: request_rate: "),
+    "NaN with a unit": ("5 /s", "nan /s", r"6:17: request_rate: "),
+    "infinite": ("5 /s", "inf /s", r"6:17: request_rate: "),
+    "negative": ("5 /s", "-5 /s", r"6:17: request_rate: .*is not more than zero"),
+    "zero": ("5 /s", "0 /s", r"6:17: request_rate: .*is not more than zero"),
+    "zero replicas": ("tp: 1", "replicas: 0", r"4:15: replicas should be greater than 0, not 0"),
+    "negative tp": ("tp: 1", "tp: -2", r"4:9: tp should be greater than 0, not -2"),
+    "half a chip": ("tp: 1", "tp: 1.5", r"4:9: tp should be a whole number"),
+    "1e12 as text": ("isl: 100", "isl: '1e12'", r"7:8: isl should be .*, not '1e12'"),
+    "a number as text": ("requests: 20", "requests: '20'", r"9:13: requests should be a whole number, not '20'"),
+    "yes for a number": ("requests: 20", "requests: yes", r"9:13: requests should be a whole number, not 'yes'"),
+    "unknown key": ("requests: 20", "request: 20", r"9:3: unknown key 'request'; did you mean 'requests'\?"),
+    "unknown key in a machine": ("tp: 1", "tpp: 1", r"4:5: unknown key 'tpp'; did you mean 'tp'\?"),
+    "duplicate key": ("tp: 1", "tp: 1\n    tp: 2", r"5:5: the key 'tp' stands here twice, first at line 4"),
+    "no machine": (
+        "  - hardware: h100-sxm-8\n    tp: 1\n",
+        "  []\n",
+        r"\d+:\d+: machines is an empty list; write machines: ",
+    ),
+    "no model": ("model: llama-3.1-8b\n", "", r"1:1: the key 'model' is missing"),
+    "unknown model": (
+        "llama-3.1-8b",
+        "lama-3.1-8b",
+        r"1:8: unknown model 'lama-3.1-8b'; did you mean 'llama-3.1-8b'\?",
+    ),
+    "unknown hardware": (
+        "h100-sxm-8",
+        "h100-sxm",
+        r"3:15: unknown hardware profile 'h100-sxm'; did you mean 'h100-sxm-8'\?",
+    ),
+    "unknown stack": ("tp: 1", "stack: vlm-2025", r"4:12: unknown stack 'vlm-2025'; did you mean 'vllm-2025'\?"),
+    "unknown SLO": (
+        "{ttft: 2 s}",
+        "mlperf/llama3-8b-server",
+        r"10:6: unknown SLO .*; did you mean 'mlperf/llama3.1-8b-server'\?",
+    ),
+    "an SLO without a limit": ("{ttft: 2 s}", "{percentile: 90}", r"10:6: an slo needs a limit; write ttft: 2 s"),
+    "unknown router": (
+        "slo: {",
+        "router: round_robbin\nslo: {",
+        r"10:9: unknown router 'round_robbin'; did you mean 'round_robin'\?",
+    ),
+    "unknown format": (
+        "slo: {",
+        "precision: {weights: bf8}\nslo: {",
+        r"10:22: unknown weights 'bf8'; did you mean 'bfp8'\?",
+    ),
+    "unknown process": (
+        "isl: 100",
+        "isl: 100\n  process: poison",
+        r"8:12: unknown process 'poison'; did you mean 'poisson'\?",
+    ),
+    "two kinds of arrivals": (
+        "isl: 100",
+        "isl: 100\n  concurrency: 4",
+        r"6:3: .*gives request_rate and concurrency; write one of",
+    ),
+    "no kind of arrivals": ("  request_rate: 5 /s\n", "", r"6:3: .*gives none of them; write one of"),
+    "no lengths": ("  isl: 100\n", "", r"6:3: .*needs the lengths of requests; write isl: 512"),
+    "no end": ("  requests: 20\n", "", r"6:3: .*needs an end; write requests: 1000"),
+    "a trace's speed without a trace": (
+        "isl: 100",
+        "isl: 100\n  speed: 2",
+        r"6:3: .*speed means nothing beside request_rate; remove it",
+    ),
+    "thought outside of a loop": (
+        "isl: 100",
+        "isl: 100\n  think: 2 s",
+        r"6:3: .*think means nothing beside request_rate; remove it",
+    ),
+    "gamma without a shape": ("isl: 100", "isl: 100\n  process: gamma", r"6:3: .*; write burstiness: 0.5"),
+    "lengths that run backwards": ("isl: 100", "isl: {uniform: [9, 3]}", r"\d+:\d+: .*runs backwards; write \[3, 9\]"),
+    "tp that does not divide": ("tp: 1", "tp: 3", r"3:5: tp 3 does not divide .*; nearest tp: 2 or 4"),
+    "more chips than there are": ("tp: 1", "tp: 16", r"3:5: tp16 takes 16 chips, 'h100-sxm-8' has 8; write tp: 8"),
+    "experts without experts": ("tp: 1", "tp: 2\n    ep: 2", r"3:5: ep 2, but llama-3.1-8b has no experts; use ep 1"),
+    "a stack of another family": (
+        "tp: 1",
+        "stack: jax-2025",
+        r"3:5: stack 'jax-2025' runs on tpu-mesh, not on 'h100-sxm-8'",
+    ),
+    "a batch below its sequences": (
+        "slo: {",
+        "limits: {max_num_batched_tokens: 8}\nslo: {",
+        r"10:9: max_num_batched_tokens \(8\) is below max_num_seqs \(256\)",
+    ),
+    "more memory than there is": (
+        "slo: {",
+        "limits: {memory_utilization: 1.1}\nslo: {",
+        r"10:30: memory_utilization: 1.1 is more than 1",
+    ),
+    "a request longer than the context": (
+        "isl: 100",
+        "isl: 200000",
+        r"6:3: .*requests are longer than the 131,072 tokens that llama-3.1-8b takes.*longer: drop",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_answered_with_its_place_and_the_mend(case: str, path: Path) -> None:
     old, new, expected = WRONG[case]
     said = refused(path, (old, new))
-    assert re.search(expected, said), said
+    assert re.search(rf"^chat\.yaml:{expected}", said, re.MULTILINE), said
     several = case == "tp that does not divide"  # neither the heads nor the width of the FFN
     assert len(said.splitlines()) == 1 + several, said
 
@@ -146,7 +204,11 @@ def test_a_bomb_of_aliases_is_refused(path: Path) -> None:
 
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-ROWS = ["2023-11-16 18:15:46.6805900,374,44", "2023-11-16 18:15:50.9951690,396,109", "2023-11-16 18:15:51.2225670,879,55"]
+ROWS = [
+    "2023-11-16 18:15:46.6805900,374,44",
+    "2023-11-16 18:15:50.9951690,396,109",
+    "2023-11-16 18:15:51.2225670,879,55",
+]
 TRACES = {
     "truncated": (HEADER + "\n".join(ROWS)[:-9], r"mine\.csv:4:1: the file is cut short here"),
     "unsorted": (HEADER + "\n".join(reversed(ROWS)), r"mine\.csv:3:1: .*before"),
@@ -169,7 +231,7 @@ def test_a_bad_trace_is_refused_with_its_line(case: str, path: Path) -> None:
 def test_a_request_longer_than_the_context_is_refused_with_its_line(path: Path) -> None:
     path.with_name("mine.csv").write_text(HEADER + "\n".join(ROWS).replace("396", "140000"))
     path.write_text(re.sub(r"traffic:\n(  .*\n)+", "traffic: {trace: mine.csv}\n", GOOD))
-    with pytest.raises(TraceError, match=r"mine\.csv:3: 1 of 3 requests are longer .*140,000 \+ 109"):
+    with pytest.raises(InputError, match=r"mine\.csv:3: 1 of 3 requests are longer .*140,000 \+ 109"):
         run(load(path))
 
 

@@ -78,7 +78,7 @@ def test_an_unknown_stack_names_the_nearest() -> None:
 
 
 def test_everything_wrong_with_a_stack_is_told_at_once(tmp_path: Path) -> None:
-    text = MINE.format(below=packaged("vllm-2025")) + "kv_streaming: 1.2\nstep_overhead: 5\noverlapp: 4\n"
+    text = MINE.format(below=packaged("vllm-2025")) + "kv_streaming: 1.2\nstep_overhead: 5\nhost_flor: 4 ms\n"
     (tmp_path / "mine.stack.yaml").write_text(text)
     with pytest.raises(StackError) as refused:
         Stacks([tmp_path]).load("mine")
@@ -86,7 +86,7 @@ def test_everything_wrong_with_a_stack_is_told_at_once(tmp_path: Path) -> None:
     assert "mine.stack.yaml:6:15: kv_streaming: 1.2 is more than 1" in first
     assert "mine.stack.yaml:7:16: step_overhead" in second
     assert "write 'step_overhead: " in second
-    assert "mine.stack.yaml:8:1: unknown key 'overlapp'; did you mean 'overlap'?" in third
+    assert "mine.stack.yaml:8:1: unknown key 'host_flor'; did you mean 'host_floor'?" in third
 
 
 def test_a_thread_or_an_overhead_may_be_nothing_but_never_negative(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def collective_seconds(pattern: str, size: Array, group: int, fabric: Fabric, so
 
 
 def _hop(fabric: Fabric, software: Collectives) -> float:
-    return 0.0 if software.fused or fabric.latency is None else float(fabric.latency)
+    return 0.0 if software.fused or not software.steps or fabric.latency is None else float(fabric.latency)
 
 
 def _launch(software: Collectives) -> float:
@@ -59,7 +59,10 @@ def _switch(pattern: str, size: Array, n: int, fabric: Fabric, software: Collect
     if pattern == "send_receive":
         return launch + hop + size / (link * float(software.bandwidth))
     passes = _PASSES[pattern]
-    ring = launch + passes * (n - 1) * hop + passes * (n - 1) / n * size / (link * float(software.bandwidth))
+    streamed = passes * (n - 1) / n * size / (link * float(software.bandwidth))
+    if software.copy_bandwidth is not None:
+        streamed = streamed + size / n / (link * float(software.copy_bandwidth))
+    ring = launch + passes * (n - 1) * hop + streamed + 2 * float(software.pipelining) * np.sqrt(launch * streamed)
     best: Array = ring
     if pattern == "all_reduce" and fabric.kind == "switch":  # the kernels write into peers' memory over the switch
         small = np.asarray(size) <= float(software.kernel_limit)
@@ -80,8 +83,8 @@ def _grid(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectiv
         all-reduce: a reduce-scatter and an all-gather; the next axis handles 1/a of the buffer
 
     sides = 2 in a ring; on a line the end chips receive everything over one link, so 1. With several axes the buffer
-    is cut in as many parts, each starting on another axis, so that all links work at once. All-to-all moves S over a
-    mean distance of a/4 (ring) or a/3 (line) along each axis.
+    is cut in as many parts, each starting on another axis, so that all links work at once. All-to-all is bound by the
+    bisection of its longest axis: half of S crosses it for each of n/2 chips, a/4 * S / B on a line, a/8 in a ring.
     """
     axes = _axes(n, fabric.axes or (n,))
     bandwidth = float(fabric.bandwidth or float("inf")) * float(software.bandwidth) * int(fabric.links_per_axis)
@@ -91,8 +94,8 @@ def _grid(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectiv
     rings = [fabric.wrap and axis in (fabric.axes or ()) and axis > 2 for axis in axes]
     hops = sum(axis / 2 if ring else axis - 1 for axis, ring in zip(axes, rings, strict=True))
     if pattern == "all_to_all":
-        distance = max(axis / 8 if ring else axis / 3 for axis, ring in zip(axes, rings, strict=True))
-        return launch + hops * hop + size * distance / (bandwidth * len(axes))
+        distance = max(axis / 8 if ring else axis / 4 for axis, ring in zip(axes, rings, strict=True))
+        return launch + hops * hop + size * distance / bandwidth
     share = 0.0
     for phase in range(len(axes)):
         terms = []

@@ -91,6 +91,6 @@ def capacity(
         chips = f"{layout.chips} of {machine.profile.node.chips} chips"
         raise CapacityError(
             f"{architecture.name} does not fit '{machine.profile.name}' on {chips}; use more chips (tp, pp), a smaller "
-            f"`precision`, or a machine with more memory\n{sheet.text()}"
+            f"`precision`, other `limits`, or a machine with more memory\n{sheet.text()}"
         )
     return sheet

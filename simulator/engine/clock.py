@@ -45,7 +45,7 @@ class Clock(simpy.Environment):
         event._ok = True
         event._value = None
         self.events += 1
-        heappush(self._queue, (time, priority, next(self._eid), event))
+        heappush(self._queue, (time, priority, next(self._eid), event))  # type: ignore[misc]
         return event
 
     def cancel(self, event: Event) -> None:
@@ -59,6 +59,6 @@ class Clock(simpy.Environment):
         queue = self._queue
         while queue:
             self._now, _, _, event = heappop(queue)
-            callbacks, event.callbacks = event.callbacks, None
+            callbacks, event.callbacks = event.callbacks, None  # type: ignore[assignment]
             for action in callbacks:
                 action(event)

@@ -63,7 +63,7 @@ class ContextSum:
 
 
 def prefill_pairs(prefix: int, chunk: int, window: int | None) -> int:
-    """Query-key pairs of `chunk` prompt tokens after `prefix` ones: sum of min(prefix + j, window) over j = 1..chunk."""
+    """Query-key pairs of `chunk` prompt tokens after `prefix` ones: sum of min(prefix + j, window), j = 1..chunk."""
     if window is None:
         return chunk * prefix + chunk * (chunk + 1) // 2
     inside = min(max(window - prefix, 0), chunk)

@@ -28,11 +28,11 @@ class ExactReplica:
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
-        on_finish: Callable[[int, int], None],
+        on_finish: Callable[[int], None],
     ) -> None:
         self.number = number
         self.outstanding = 0
-        self.journal = Journal(len(step.windows))
+        self.journal = Journal(len(step.windows), kv.blocks)
         self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
         self._batch, self._kv = batch, kv
         self._waiting: list[Sequence] = []
@@ -63,7 +63,7 @@ class ExactReplica:
         if victim in self._decoding:
             self._decoding.remove(victim)
             victim.last_token = now
-        victim.computed = 0
+        victim.recompute()
         self._log.preemptions[victim.id] += 1
         self._waiting.insert(0, victim)
 
@@ -114,7 +114,7 @@ class ExactReplica:
         """Counts (decoding, prefill tokens, outputs, free blocks), keys and pairs: sums over the step's sequences."""
         decoders = [s for s, _ in self._plan if s in self._decoding]
         chunks = [(s, chunk) for s, chunk in self._plan if s not in self._decoding]
-        outputs = sum(1 for s, chunk in self._plan if s.computed + chunk == s.target)
+        outputs = sum(1 for s, chunk in self._plan if s.computed + chunk >= s.target)
         windows = [1 << 60 if window is None else window for window in self._step.windows]
         keys = [sum(min(s.computed + 1, window) for s in decoders) for window in windows]
         pairs = [
@@ -150,5 +150,5 @@ class ExactReplica:
             self.outstanding -= 1
             self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
             self._log.finished += 1
-            self._on_finish(sequence.id, now)
+            self._on_finish(now)
         self._begin(now)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.engine.clock import SECONDS_PER_TICK
-
-if TYPE_CHECKING:
-    from simulator.engine.records import SegmentRecords
+from simulator.engine.records import SegmentRecords, TokenGaps
 
 EXACT_STEPS = 5_000_000
 """Steps up to which every gap is kept; longer runs keep classes of gaps."""
@@ -21,17 +17,6 @@ CLASS_WIDTH = 1e-4
 
 ROWS_AT_ONCE = 200_000
 """Segments that are classed in one go, so that memory stays bounded."""
-
-
-@dataclass(frozen=True)
-class TokenGaps:
-    """Inter-token latencies as runs: `seconds[i]` was the gap of `count[i]` consecutive-token pairs.
-
-    In runs of more than EXACT_STEPS steps, `seconds[i]` is the mean of those in one class, see CLASS_WIDTH.
-    """
-
-    seconds: np.ndarray
-    count: np.ndarray
 
 
 def token_gaps(steps: SegmentRecords, late: np.ndarray, exact_steps: int = EXACT_STEPS) -> TokenGaps:

@@ -1,9 +1,10 @@
-"""What a replica writes down while it runs: one row a piece of a segment, in flat buffers."""
+"""What a replica writes down while it runs: one row a piece of a segment, in one flat buffer."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from struct import Struct
 
 import numpy as np
 
@@ -14,17 +15,16 @@ COLUMNS = ("steps", "decoding", "prefill_tokens", "outputs", "free_blocks", "fir
 class Journal:
     """Rows of one replica. Every figure of a run is a function of these and of the requests' times."""
 
-    def __init__(self, windows: int) -> None:
+    def __init__(self, windows: int, blocks: int) -> None:
         self.width = len(COLUMNS) + 2 * windows
-        self._rows = array("q")
-        self._starts = array("d")
+        self.least_free = blocks
+        self._pack = Struct(f"=d{self.width}q").pack
+        self._rows = bytearray()
         self._late_gaps = array("d")
-        self.least_free: int | None = None
 
     def write(self, start_s: float, row: Iterable[int]) -> None:
         """Steps with an unchanged batch whose durations grow evenly."""
-        self._starts.append(start_s)
-        self._rows.extend(row)
+        self._rows += self._pack(start_s, *row)
 
     def late_gap(self, seconds: float) -> None:
         """The gap between two tokens of a sequence that was preempted between them."""
@@ -32,21 +32,20 @@ class Journal:
 
     def book_free(self, blocks: int) -> None:
         """Keep the least number of free KV blocks."""
-        if self.least_free is None or blocks < self.least_free:
-            self.least_free = blocks
+        self.least_free = min(self.least_free, blocks)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._rows) // (8 * (self.width + 1))
 
     @property
     def rows(self) -> np.ndarray:
         """[rows, width] integers: a view, valid until `clear`."""
-        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.width)
+        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.width + 1)[:, 1:]
 
     @property
     def starts(self) -> np.ndarray:
         """[rows] start, s: a view, valid until `clear`."""
-        return np.frombuffer(self._starts, dtype=np.float64)
+        return np.frombuffer(self._rows, dtype=np.float64).reshape(-1, self.width + 1)[:, 0]
 
     @property
     def late_gaps(self) -> np.ndarray:
@@ -55,4 +54,4 @@ class Journal:
 
     def clear(self) -> None:
         """Let go of the rows once they are columns: a long run holds them once and not twice."""
-        self._rows, self._starts = array("q"), array("d")
+        self._rows = bytearray()

@@ -7,6 +7,7 @@ in which of them is a residue class, so that a run of k steps is accounted for w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 
@@ -71,3 +72,16 @@ class BlockDemand:
                 return steps
             steps += 1
         return most
+
+    def prompt_steps_within(self, iteration: int, free: int, most: int, prompt: tuple[int, int], kv: KvLimits) -> int:
+        """`steps_within` beside a prompt of (cached tokens, tokens a step). At least 1: the first step was admitted."""
+        computed, tokens = prompt
+        held = kv.held(computed)
+
+        def fits(steps: int) -> bool:
+            return kv.held(computed + steps * tokens) - held + self.over(iteration, steps) <= free
+
+        if most == 1 or fits(most):
+            return most
+        # Demand only grows with the steps.
+        return max(1, bisect_left(range(most), True, key=lambda steps: not fits(steps)) - 1)

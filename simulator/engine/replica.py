@@ -40,14 +40,13 @@ class Replica:
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
-        on_finish: Callable[[int, int], None],
+        on_finish: Callable[[int], None],
     ) -> None:
         self.number = number
         self.outstanding = 0
-        self.journal = Journal(len(step.windows))
+        self.journal = Journal(len(step.windows), kv.blocks)
         self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
-        self._batch, self._kv = batch, kv
-        self._free = kv.blocks
+        self._batch, self._kv, self._free = batch, kv, kv.blocks
         self._demand = BlockDemand(kv.block_size)
         self._keys = [ContextSum(window) for window in step.windows]
         self._no_pairs: list[Line] = [(0, 0)] * len(step.windows)
@@ -62,12 +61,9 @@ class Replica:
         # The segment in flight.
         self._armed: Event | None = None
         self._chunks: list[Chunk] = []
-        self._steps = 0
-        self._start = 0
-        self._end = 0
+        self._steps = self._start = self._end = 0
         self._pieces: tuple[Piece, ...] = ()
-        self._prefill = 0
-        self._emitting = 0
+        self._prefill = self._emitting = 0
         self._lines: list[Line] = []  # keys by window, then pairs by window
         self._joinable = False
         self._revisit = -1  # the segment before it ended then, and an arrival until then may join this one
@@ -89,7 +85,7 @@ class Replica:
                 self._cut(now)
         elif now <= self._revisit:
             self._steps = 0
-            self._arm(self._revisit)
+            self._rearm(self._revisit)
         return False
 
     def wake(self, now: int) -> None:
@@ -98,8 +94,8 @@ class Replica:
 
     # The life of a segment
 
-    def _arm(self, end: int) -> None:
-        """Be called at `end`, and at no other time."""
+    def _rearm(self, end: int) -> None:
+        """Be called at `end` instead."""
         if self._armed is not None:
             self._clock.cancel(self._armed)
         self._end = end
@@ -133,7 +129,7 @@ class Replica:
             steps += piece[0]
         if steps < self._steps:
             self._steps = steps
-            self._arm(end)
+            self._rearm(end)
 
     def _begin(self, now: int) -> None:
         """Decide the next batch and how long it stays as it is.
@@ -150,22 +146,23 @@ class Replica:
                 self._idle = True
                 return
             tokens = decoding
-            lines = [(known.total, known.growing) for known in self._keys]
+            lines: list[Line] = []
+            for known in self._keys:  # plain loops here and in `_write`: mostly there is one window
+                lines.append((known.total, known.growing))
             pairs: list[Line] | None = None
             if chunks:
                 for sequence, chunk in chunks:
                     tokens += chunk
                     if sequence.computed + chunk == sequence.target:
                         emitting += 1
-                pairs = self._pair_lines(chunks)
             # After a preemption nothing joins for one step, then the queue is asked again.
             steps = 1 if self._preempted else self._unchanged_steps(chunks, emitting > decoding)
+            if chunks:
+                pairs = self._pair_lines(chunks, steps)
             pieces = self._step.pieces(tokens, emitting, lines, pairs, steps)
             end = now
             for count, first, increment in pieces:
-                end += count * first
-                if increment:
-                    end += increment * (count * (count - 1) // 2)
+                end += count * first + increment * (count * (count - 1) // 2)
             self._chunks, self._steps, self._start, self._end = chunks, steps, now, end
             self._pieces, self._prefill, self._emitting = pieces, tokens - decoding, emitting
             self._lines = lines + (pairs or self._no_pairs)
@@ -182,8 +179,8 @@ class Replica:
         self._joinable = (
             steps > 1 and not chunks and not self._waiting and len(self._running) < self._batch.max_num_seqs
         )
-        self._arm(end)
         self._revisit = revisit
+        self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
 
     def _after_stretch(self, steps: int) -> bool | None:
         """Whether who arrives during this stretch of a prompt may join the step after it; None: no telling before."""
@@ -194,14 +191,14 @@ class Replica:
             return False  # again the prompt takes all tokens
         return None if self._waiting else True
 
-    def _pair_lines(self, chunks: list[Chunk]) -> list[Line]:
+    def _pair_lines(self, chunks: list[Chunk], steps: int) -> list[Line]:
         """Query-key pairs of the chunks, by window: in the first step, and the growth from step to step."""
         lines = []
         for window in self._step.windows:
             total = 0
             for sequence, tokens in chunks:
                 total += prefill_pairs(sequence.computed, tokens, window)
-            growth = pair_growth(chunks[0][0].computed, chunks[0][1], window)[0] if len(chunks) == 1 else 0
+            growth = pair_growth(chunks[0][0].computed, chunks[0][1], window)[0] if steps > 1 else 0
             lines.append((total, growth))
         return lines
 
@@ -225,18 +222,7 @@ class Replica:
         most = min(most, (sequence.target - computed - 1) // tokens)
         for window in self._step.windows:
             most = min(most, pair_growth(computed, tokens, window)[1])
-        held, over = self._kv.held, self._demand.over
-        room = self._free + held(computed)
-        least = 1  # was admitted
-        while least < most:
-            steps = most if held(computed + most * tokens) + over(iteration, most) <= room else (least + most) // 2
-            if held(computed + steps * tokens) + over(iteration, steps) <= room:
-                least = steps
-                if least + 1 == most:
-                    return least
-            else:
-                most = steps
-        return least
+        return self._demand.prompt_steps_within(iteration, self._free, most, (computed, tokens), self._kv)
 
     def _advance(self) -> None:
         """The segment's steps are done: book them, emit tokens, let go of what has finished."""
@@ -248,10 +234,9 @@ class Replica:
         for keys in self._keys:
             keys.advance(iteration, steps)
         finished: list[Sequence] = []
-        chunks = self._chunks
-        if chunks:
+        if self._chunks:
             self._partial = None
-            finished = [s for s, tokens in chunks if self._prefilled(s, tokens * steps, now)]
+            finished = [s for s, tokens in self._chunks if self._prefilled(s, tokens * steps, now)]
         self.journal.book_free(self._free)
         for sequence in finished:
             self._free += self._kv.held(sequence.computed)
@@ -267,12 +252,15 @@ class Replica:
     def _write(self, steps: int) -> None:
         """Rows of the journal for the first `steps` steps of the segment."""
         start, done = self._start, 0
-        for count, first, increment in self._pieces:
-            count = min(count, steps - done)  # noqa: PLW2901
-            if count <= 0:
-                return
+        decoding, prefill, emitting, free = self._decoding, self._prefill, self._emitting, self._free
+        for piece in self._pieces:
+            count, first, increment = piece
+            if count > steps - done:
+                count = steps - done
+                if not count:
+                    return
             middle = count * (count - 1) // 2
-            row = [count, self._decoding, self._prefill, self._emitting, self._free, first, increment]
+            row = [count, decoding, prefill, emitting, free, first, increment]
             for total, growth in self._lines:
                 row.append((total + growth * done) * count + growth * middle)
             self.journal.write(start * SECONDS_PER_TICK, row)
@@ -326,7 +314,7 @@ class Replica:
         self.outstanding -= 1
         self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
         self._log.finished += 1
-        self._on_finish(sequence.id, now)
+        self._on_finish(now)
 
     def _preempt(self, sequence: Sequence, now: int) -> None:
         """Back to the front of the queue; its tokens so far become part of the prompt to recompute."""
@@ -339,7 +327,7 @@ class Replica:
             sequence.generated += self._iteration - sequence.joined
             sequence.last_token = now
         self._preempted = True
-        sequence.computed = 0
+        sequence.recompute()
         self._log.preemptions[sequence.id] += 1
         self._waiting.appendleft(sequence)
 

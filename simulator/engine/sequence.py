@@ -11,24 +11,36 @@ class Sequence:
     every iteration. `epoch` grows whenever it leaves the decoders, so that notes about it elsewhere go stale.
     """
 
-    __slots__ = ("computed", "context", "epoch", "generated", "id", "joined", "last_token", "output", "prompt")
+    __slots__ = (
+        "computed",
+        "context",
+        "epoch",
+        "generated",
+        "id",
+        "joined",
+        "last_token",
+        "output",
+        "prompt",
+        "target",
+    )
 
     def __init__(self, identity: int, prompt: int, output: int) -> None:
         self.id = identity
         self.prompt = prompt
         self.output = output
         self.generated = 0
+        self.target = prompt  # tokens to compute before the next one is emitted
         self.computed = 0
         self.context = 0
         self.joined = -1
         self.epoch = 0
         self.last_token = 0  # of a preempted sequence: when its user last saw a token
 
-    @property
-    def target(self) -> int:
-        """Tokens to compute before the next one is emitted: the prompt, and after a preemption what it had produced."""
-        return self.prompt + self.generated
-
     def cached(self, iteration: int) -> int:
         """Cached tokens of a decoding sequence before this iteration."""
         return self.context + iteration - self.joined
+
+    def recompute(self) -> None:
+        """Its cache is gone: the prompt and all that it has produced are to be computed again."""
+        self.target = self.prompt + self.generated
+        self.computed = 0

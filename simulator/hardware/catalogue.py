@@ -35,7 +35,7 @@ class Catalogue:
         found: dict[str, Path] = {}
         for folder in self._folders:
             for path in sorted(folder.iterdir()):
-                if path.suffix in _SUFFIXES:
+                if path.suffix in _SUFFIXES and not path.stem.endswith(".stack"):
                     found.setdefault(path.stem, path)
         return dict(sorted(found.items()))
 

@@ -227,8 +227,8 @@ def _backlog(came: np.ndarray, served: np.ndarray, times: np.ndarray) -> np.ndar
 def _served_rate(requests: RequestRecords, served: np.ndarray, low: float, left: float) -> float:
     """First tokens per second from `low` (s) until 5 % of the backlog `left` at the end of the arrivals is left.
 
-    The start is put off by two median times in decode, while seats fill faster than they empty, but not past the
-    middle.
+    The start is put off by two median times in decode, while seats fill faster than they empty. Where that is past the
+    middle there is no steady stretch: then finished requests over the whole makespan, filling and draining included.
     """
     last = min(len(served), max(len(requests) - int(0.05 * left), 1)) - 1
     if served[last] <= low:
@@ -236,7 +236,10 @@ def _served_rate(requests: RequestRecords, served: np.ndarray, low: float, left:
     decode = requests.finish_s - requests.first_token_s
     decode = decode[np.isfinite(decode)]
     filled = float(requests.arrival_s[0]) + (2.0 * float(np.median(decode)) if len(decode) else 0.0)
-    since = min(max(low, filled), (low + float(served[last])) / 2.0)
+    since = max(low, filled)
+    if since > (low + float(served[last])) / 2.0:
+        finish = requests.finish_s[requests.completed]
+        return len(finish) / float(finish.max() - requests.arrival_s[0]) if len(finish) else 0.0
     begin = float(served[np.searchsorted(served, since)])
     count = np.searchsorted(served, served[last], side="right") - np.searchsorted(served, begin, side="right")
     span = float(served[last]) - begin

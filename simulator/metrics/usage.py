@@ -132,7 +132,7 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     at_floor = rows.busy_s <= rows.steps * cost.floor_s * (1 + 1e-9)
     seconds = dict(whole.seconds)
     seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + np.where(at_floor, longer, 0.0)
-    seconds[POWER] = np.where(at_floor, 0.0, np.where(longer > 1e-9 * work, longer, 0.0))
+    seconds[POWER] = np.where(at_floor, 0.0, np.where(longer > 1e-6 * work, longer, 0.0))
     joules, factor = _joules(whole, rows.busy_s, machine)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from simulator.errors import StackError, Where, unknown
+from simulator.errors import Problem, StackError, Where, unknown
 from simulator.hardware.profile import Family
 from simulator.provenance import Block, Fact, facts, weakest
-from simulator.quantity import Fraction, Known, Label, Ratio, quantity
+from simulator.quantity import Fraction, Known, Label, Ratio, Share, quantity
 from simulator.yaml_source import read_yaml, validate
 
 Overhead = Annotated[Known, quantity("s", zero=True)]
@@ -33,6 +33,9 @@ class Collectives(Block):
     two_shot_bandwidth: Fraction = Field(Known(0.7), description="Share of the link that the two-shot kernel reaches.")
     kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
     bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
+    copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
+    pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
+    steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
     fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
 
 
@@ -90,10 +93,14 @@ def of_format(table: dict[str, Known], name: str, stack: str, what: str) -> floa
 
 
 class Stacks:
-    """The stacks in some folders and in ramwise itself. The first folder that has a name wins."""
+    """The stacks in some folders (NAME.stack.yaml, beside hardware profiles) and in ramwise itself. The first folder
+    that has a name wins."""
 
     def __init__(self, folders: Sequence[Path | str] = ()) -> None:
         self._folders = (*(Path(folder) for folder in folders), Path(__file__).resolve().parent)
+        missing = [folder for folder in self._folders if not folder.is_dir()]
+        if missing:
+            raise StackError(Problem(f"no such folder of stacks: {folder}") for folder in missing)
 
     def paths(self) -> dict[str, Path]:
         """Name -> file of every stack, in alphabetical order."""
@@ -108,5 +115,6 @@ class Stacks:
         known = self.paths()
         if name not in known:
             raise StackError(unknown("stack", name, known, where))
-        stack: Stack = validate(Stack, read_yaml(known[name], error=StackError), error=StackError)
+        source = read_yaml(known[name], error=StackError, find=lambda other: known.get(Path(other).stem))
+        stack: Stack = validate(Stack, source, error=StackError)
         return stack

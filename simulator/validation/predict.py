@@ -82,8 +82,10 @@ READINGS: dict[str, Reading] = {
     "decode_step": Reading(lambda q: [(1.0, _decode(q))], lambda q, t: t),
     "decode_rate": Reading(lambda q: [(1.0, _decode(q))], lambda q, t: q.batch / t),
     "user_rate": Reading(lambda q: [(1.0, _decode(q))], lambda q, t: 1.0 / t),
-    # the prompts of a batch in one step, of one user, of all users one after the other; prompt tokens per second
+    # the prompts of a batch in one step, of one sequence alone, of one user, of all users one after the other;
+    # prompt tokens per second
     "prefill": Reading(lambda q: [(1.0, _prompts(q))], lambda q, t: t),
+    "first": Reading(lambda q: [(1.0, _one_prompt(q))], lambda q, t: t),
     "prefill_one": Reading(lambda q: [(1.0, _one_prompt(q))], lambda q, t: t),
     "prefill_serial": Reading(lambda q: [(q.batch, _one_prompt(q))], lambda q, t: t),
     "prefill_rate": Reading(lambda q: [(1.0, _prompts(q))], lambda q, t: _per_chip(q, q.batch * q.input_tokens / t)),
@@ -96,7 +98,7 @@ READINGS: dict[str, Reading] = {
 
 
 def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
-    """Row id -> the simulated value in SI units, or why the costs refuse it. Rows on one machine are priced together."""
+    """Row id -> the simulated value in SI units, or why the costs refuse it. Rows on one machine are priced at once."""
     groups: dict[tuple[str, str, Parallelism, str, Precision], list[tuple[Question, float]]] = defaultdict(list)
     for question in questions:
         for share, precision in question.precisions:
@@ -137,12 +139,11 @@ def step_seconds(
     power = machine.profile.chip.power
     work = np.asarray(operations.total_seconds, dtype=float) + overheads
     floor = float(machine.stack.host_floor)
-    return np.maximum(np.maximum(work, floor), joules / (float(power.cap) - float(power.idle)))
+    limit = joules / (float(power.cap) - float(power.idle))
+    return np.asarray(np.maximum(np.maximum(work, floor), limit))
 
 
-def _operations(
-    architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
-) -> Amount:
+def _operations(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> Amount:
     decoding, context, prompts, length = (
         np.array([getattr(step, name) for step in steps], dtype=float)
         for name in ("decoding", "context", "prompts", "length")
@@ -158,21 +159,18 @@ def _operations(
     return add(cost_of(operation, machine) for operation in operations)
 
 
-def _overheads(
-    architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
-) -> np.ndarray:
+def _overheads(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> np.ndarray:
     """Per step, per emitting sequence, and per step with a prompt (in proportion to how often there is one)."""
     table = step_cost(architecture, precision, machine, 1, 1)
     emitting = np.array([step.decoding + step.prompts for step in steps])
     with_prompt = np.array([min(1.0, step.prompts) for step in steps])
     each_step, each_output = (float(np.asarray(part.seconds[OVERHEAD])[1]) for part in (table.tokens, table.outputs))
-    return each_step + each_output * emitting + float(table.prefill.seconds[OVERHEAD]) * with_prompt
+    return np.asarray(each_step + each_output * emitting + float(table.prefill.seconds[OVERHEAD]) * with_prompt)
 
 
 def causal_pairs(length: np.ndarray, window: int | None) -> np.ndarray:
     """Query-key pairs of a prompt: sum over its tokens i = 1 .. length of min(i, window)."""
-    whole = length * (length + 1) / 2
     if window is None:
-        return whole
+        return np.asarray(length * (length + 1) / 2)
     short = np.minimum(length, window)
-    return short * (short + 1) / 2 + (length - short) * window
+    return np.asarray(short * (short + 1) / 2 + (length - short) * window)

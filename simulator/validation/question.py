@@ -1,14 +1,14 @@
-"""What a measured row asks of the simulator: a machine, a model, a batch, a reading of the metric; or why it asks nothing."""
+"""What a measured row asks of the simulator: a machine, a model, a batch, a reading; or why it asks nothing."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from simulator.cost.machine import Machine
-from simulator.errors import InputError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.model.architecture import Architecture
@@ -19,8 +19,12 @@ from simulator.stack.stack import Stack, Stacks
 from simulator.validation import aliases
 from simulator.validation.rows import UNITS, Row
 
-EVENTS = "event"
-REPEATED = "repeated"
+REFUSED = {
+    "event": "steps mix prompts and decode: needs the event engine",
+    "repeated": "repeats another row",
+    "speculative": "speculative decoding",
+}
+"""Readings that are none, with the reason."""
 
 FULL = 0.92
 """Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
@@ -28,11 +32,12 @@ LLM-Inference-Bench: beyond it static batches are no longer static)."""
 
 _TIMINGS = re.compile(r"(latency_s|decode_|tpot_|tpot$|ttft_|prefill_|output_tokens|total_tokens|requests_per)")
 _RUNNING = re.compile(r"running batch ([\d.]+)")
+_STATIC_CACHE = re.compile(r"cache length (\d+)")  # every step reads all of its slots (JetStream)
 _THREADS = re.compile(r"(\d+) threads")
 _DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?")
 _YEAR = re.compile(r"\b(20[12]\d)\b")
-_STAGES_OF_DATA = "wg "  # weight-gathered layouts of Pope et al.
+_GATHERED = "wg "  # weight-gathered layouts of Pope et al.
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Interpreter:
         stack, serial, assumed = self._stack(row, profile)
         if isinstance(stack, Reason):
             return stack
-        layout = _layout(row, architecture, profile, serial)
+        layout = _layout(row, architecture, profile, serial, reading["reading"])
         if isinstance(layout, Reason):
             return layout
         sizes = _sizes(row, reading["reading"])
@@ -100,8 +105,11 @@ class Interpreter:
             return sizes
         batch, prompt, output = sizes
         machine = self._machine(profile, stack, layout)
-        full = not serial and _overfull(architecture, precisions[0][1], machine, batch, prompt + output)
-        if full:
+        cache = _STATIC_CACHE.search(row.note)
+        context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
+        # A steady batch is as measured; a static one must hold its sequences at their full length.
+        longest = prompt + output if reading["reading"].startswith("batch") else context
+        if not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
             return Reason("weights and KV cache do not fit at once: needs the event engine")
         return Question(
             row,
@@ -112,10 +120,27 @@ class Interpreter:
             batch,
             prompt,
             output,
-            prompt + float(reading["growth"]) * output,
+            context,
             _whole(row.n_chips) or layout.chips,
             assumed,
         )
+
+    def place(self, row: Row) -> tuple[str, str]:
+        """The family and the stack of a row, simulated or not; "-" where nothing is known."""
+        profile = self._profile(row)
+        if isinstance(profile, Reason):
+            return "-", "-"
+        stack = self._stack(row, profile)[0]
+        return profile.family, "-" if isinstance(stack, Reason) else stack.name
+
+    def profile_name(self, row: Row) -> str | None:
+        """The profile that a row's chip stands for."""
+        profile = self._profile(row)
+        return None if isinstance(profile, Reason) else profile.name
+
+    def chip_names(self) -> list[str]:
+        """Every profile, by name."""
+        return self._catalogue.names()
 
     def stack_names(self) -> list[str]:
         """All stacks, in alphabetical order."""
@@ -135,10 +160,8 @@ class Interpreter:
         fitting = [e for e in aliases.longest("readings", engine=row.engine) if e["metric"] == row.metric]
         if not fitting:
             return Reason(f"metric {row.metric} has no closed form")
-        if fitting[0]["reading"] == EVENTS:
-            return Reason("steps mix prompts and decode: needs the event engine")
-        if fitting[0]["reading"] == REPEATED:
-            return Reason("repeats another row")
+        if fitting[0]["reading"] in REFUSED:
+            return Reason(REFUSED[fitting[0]["reading"]])
         if row.unit not in UNITS:
             return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
         return fitting[0]
@@ -156,8 +179,10 @@ class Interpreter:
         return self._catalogue.load(wanted)
 
     def _model(self, row: Row) -> Architecture | Reason:
-        entry = aliases.exact("models", "model", row.model)
-        name = entry["zoo"] if entry else aliases.plain(row.model)
+        # "meta-llama/Llama-3.1-8B": a table that does not know the owner may know the model.
+        known = (aliases.exact("models", "model", name) for name in (row.model, row.model.rpartition("/")[2]))
+        entry = next((entry for entry in known if entry), None)
+        name = entry["zoo"] if entry else aliases.plain(row.model).rpartition("/")[2]
         if name not in self._known_models:
             return Reason(f"no model {row.model}")
         if name not in self._models:
@@ -217,22 +242,31 @@ def _precision(entry: aliases.Entry, kv: str) -> Precision:
     return Precision(weights=entry["weights"], kv=kv, **parts)
 
 
-def _layout(row: Row, model: Architecture, profile: Profile, serial: bool) -> Parallelism | Reason:
-    """How the model lies over the chips."""
+def _layout(row: Row, model: Architecture, profile: Profile, serial: bool, reading: str) -> Parallelism | Reason:
+    """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
+    has room for all; pieces of a prompt follow one another."""
     chips = _whole(row.n_chips)
     layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
     if isinstance(layout, Reason):
         return layout
-    if serial:
-        layout = Parallelism()  # stage after stage: as long as on one chip that had room
+    if serial and not reading.startswith("prefill"):
+        layout = Parallelism()
     if layout.chips > profile.node.chips:
         return Reason(f"{layout.chips} chips, more than one {profile.name}")
     threads = _THREADS.search(row.parallelism)
     cores = int(profile.chip.matrix.units) * layout.chips
     if threads and int(threads[1]) != cores and profile.family == "dram-node":
         return Reason("threads are not one per core")
+    if profile.family == "tpu-mesh" and layout.pp == layout.ep == 1:
+        return layout  # heads are padded to the chips (Pope et al. 2022: 48 of PaLM to 64)
+    misfit = _misfit(layout, model)
+    return Reason(f"layout cannot cut the model: {misfit}") if misfit else layout
+
+
+@cache
+def _misfit(layout: Parallelism, model: Architecture) -> str:
     problems = layout.check(model)
-    return Reason(f"layout cannot cut the model: {problems[0].what}") if problems else layout
+    return problems[0].what if problems else ""
 
 
 def _described(row: Row, chips: int | None) -> Parallelism | Reason:
@@ -240,7 +274,7 @@ def _described(row: Row, chips: int | None) -> Parallelism | Reason:
     words = row.parallelism.lower()
     if "gpu" in words and "cpu" in words:
         return Reason("a GPU and a DRAM node together")
-    if _STAGES_OF_DATA in words:
+    if _GATHERED in words:
         return Reason("weights are gathered over the mesh")
     degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
     if degrees:
@@ -283,6 +317,8 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
             length = float(defaults[0][name])
         lengths.append(length)
     prompt, output = lengths
+    if reading == "first" and batch > 1:
+        return Reason("time to first token in a batch that is served: needs the event engine")
     if prompt is None and row.input_len:
         return Reason("lengths are not numbers")
     if prompt is None and not (output and reading in ("user_rate", "decode_rate")):
@@ -290,7 +326,7 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
     needs_output = reading in ("batch_latency", "batch_rate", "steady_step", "steady_rate")
     if needs_output and not output:
         return Reason("lengths not stated")
-    if reading.startswith("prefill") and not prompt:
+    if reading.startswith(("prefill", "first")) and not prompt:
         return Reason("lengths not stated")
     return batch, prompt or 0.0, output or 0.0
 
@@ -312,6 +348,3 @@ def _amount(text: str) -> float | None:
 def _whole(text: str) -> int | None:
     amount = _amount(text)
     return int(amount) if amount and amount == int(amount) else None
-
-
-__all__ = ["InputError", "Interpreter", "Question", "Reason"]

@@ -125,10 +125,20 @@ def _row(record: dict[str, str | None], where: Where) -> Row | Problem:
     return Row(value=value, **cells)
 
 
-def excluded() -> dict[str, str]:
-    """Row id -> why it is left out: rows that are wrong, or not what they look like (measurements/excluded.csv)."""
+@dataclass(frozen=True)
+class Verdict:
+    """On a row of the shipped measurements that is wrong (excluded) or out of line with its own neighbours (apart)."""
+
+    excluded: bool
+    reason: str
+
+
+def verdicts() -> dict[str, Verdict]:
+    """Row id -> verdict, from measurements/excluded.csv: few rows, each with its reason."""
     with (FOLDER / "excluded.csv").open(encoding="utf-8", newline="") as file:
-        return {record["id"]: record["reason"] for record in csv.DictReader(file)}
+        return {
+            record["id"]: Verdict(record["verdict"] == "excluded", record["reason"]) for record in csv.DictReader(file)
+        }
 
 
 def shipped() -> Iterator[Row]:

@@ -12,6 +12,7 @@ _FOLDER = Path(__file__).parent
 _ASIDE = re.compile(r"\s*\((assumed|not stated)\)\s*$")
 
 
+@cache
 def plain(text: str) -> str:
     """Lower case, single blanks, a last "(assumed)" left out: what words are compared by."""
     return _ASIDE.sub("", " ".join(text.lower().split()))
@@ -34,10 +35,12 @@ def exact(name: str, key: str, text: str) -> Entry | None:
     return _index(name, key).get(plain(text))
 
 
-def longest(name: str, **texts: str) -> list[Entry]:
+def longest(name: str, **texts: str) -> tuple[Entry, ...]:
     """The entries whose columns are prefixes of these texts, the longest prefixes first (an empty one fits all)."""
-    wanted = {key: plain(text) for key, text in texts.items()}
-    fitting = [
-        entry for entry in table(name) if all(text.startswith(plain(entry[key])) for key, text in wanted.items())
-    ]
-    return sorted(fitting, key=lambda entry: tuple(-len(entry[key]) for key in wanted))
+    return _longest(name, tuple((key, plain(text)) for key, text in texts.items()))
+
+
+@cache
+def _longest(name: str, texts: tuple[tuple[str, str], ...]) -> tuple[Entry, ...]:
+    fitting = [entry for entry in table(name) if all(text.startswith(plain(entry[key])) for key, text in texts)]
+    return tuple(sorted(fitting, key=lambda entry: tuple(-len(entry[key]) for key, _ in texts)))

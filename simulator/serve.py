@@ -1,9 +1,11 @@
-"""Runs a scenario: every model on every machine. Results are objects with a summary and records."""
+"""Runs a serving scenario: every model on every machine. Results are objects with a summary and records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
-from simulator.errors import CapacityError, InputError, Problem, ScenarioError
+from simulator.errors import CapacityError, InputError, Problem, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.latency import latency
 from simulator.metrics.slo import Slo, preset
@@ -27,6 +29,7 @@ from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
 from simulator.provenance import weakest
+from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Scenario, SloChoice
 from simulator.stack.stack import Stacks
@@ -52,47 +55,57 @@ class Case:
 
 
 def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -> list[Case]:
-    """Every case of the scenario. Raise the errors of all of them together, before anything runs."""
-    folder = Path(source.path).resolve().parent
-    catalogue, stacks = Catalogue(profiles), Stacks(profiles)
+    """Every case of the scenario. Names are looked up in `profiles`, then beside the scenario, then in ramwise itself.
+
+    Raise everything that is wrong at once, before anything runs: ScenarioError for what is written, CapacityError with
+    a sheet for each model that does not fit.
+    """
+    beside = Path(source.path).resolve().parent
+    folders = (*profiles, beside)
+    catalogue, stacks = Catalogue(folders), Stacks(folders)
     problems: list[Problem] = []
-    models: list[Architecture | None] = []
+    models: list[Architecture] = []
+    machines: list[tuple[MachineChoice, Machine]] = []
+    requests: Workload | None = None
     for index, name in enumerate(scenario.models):
-        at = ("model",) if isinstance(scenario.model, str) else ("model", index)
-        try:
-            models.append(_model(name, folder, profiles))
-        except InputError as error:
-            problems += [replace(p, where=p.where or source.where(at)) for p in error.problems]
-    machines: list[tuple[int, Machine]] = []
+        with _noting(problems, source.where(("model",) if isinstance(scenario.model, str) else ("model", index))):
+            models.append(load_model(name, folders))
     for index, choice in enumerate(scenario.machines):
-        try:
-            machines.append((index, _machine(choice, index, source, catalogue, stacks)))
-        except InputError as error:
-            problems += [replace(p, where=p.where or source.where(("machines", index))) for p in error.problems]
-    for index, machine in machines:
-        for model in models:
-            if model is not None:
-                problems += machine.parallelism.check(model, source.where(("machines", index)))
-    try:
-        requests = workload(scenario.traffic, scenario.seed, folder, source.where(("traffic",)))
+        at = source.where(("machines", index))
+        with _noting(problems, at):
+            machine = _machine(choice, index, source, catalogue, stacks)
+            machines.append((choice, machine))
+            problems += [problem for model in models for problem in machine.parallelism.check(model, at)]
+    with _noting(problems, source.where(("traffic",))):
+        requests = workload(scenario.traffic, scenario.seed, beside, source.where(("traffic",)))
+    with _noting(problems, source.where(("slo",))):
         slo(scenario, source)
-    except InputError as error:
-        problems += [replace(p, where=p.where or source.where(("traffic",))) for p in error.problems]
+    if problems or requests is None:
+        raise ScenarioError(problems)
+    cases: list[Case] = []
+    too_large: list[str] = []
+    for model in models:
+        with _noting(problems, source.where(("traffic",))):
+            fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
+            for choice, machine in machines:
+                try:
+                    cases.append(_case(scenario, choice, machine, model, fitting))
+                except CapacityError as error:
+                    too_large.append(str(error))
     if problems:
         raise ScenarioError(problems)
-    return [
-        _case(scenario, scenario.machines[index], machine, model, requests)
-        for model in models
-        for index, machine in machines
-        if model is not None
-    ]
+    if too_large:
+        raise CapacityError("\n".join(too_large))
+    return cases
 
 
-def _model(name: str, folder: Path, profiles: Sequence[Path]) -> Architecture:
-    beside = folder / name
-    if name.endswith(".json") and beside.is_file():
-        return load_model(beside)
-    return load_model(name, profiles)
+@contextmanager
+def _noting(problems: list[Problem], where: Where) -> Iterator[None]:
+    """Note what is wrong, at `where` unless it has a place of its own, and go on."""
+    try:
+        yield
+    except InputError as error:
+        problems += [replace(problem, where=problem.where or where) for problem in error.problems]
 
 
 def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
@@ -124,15 +137,14 @@ def _case(scenario: Scenario, choice: MachineChoice, machine: Machine, model: Ar
         max_tokens=limits.max_num_batched_tokens,
         max_outputs=limits.max_num_seqs,
     )
-    fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
-    longest = int((fitting.input_tokens + fitting.output_tokens).max())
+    longest = int((requests.input_tokens + requests.output_tokens).max())
     room = KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks).longest
     if longest > room:
         raise CapacityError(
             f"a request of {longest:,} tokens does not fit the KV cache of {room:,} tokens; use more chips, a smaller "
             f"`precision.kv`, or a larger `memory_utilization`\n{sheet.text()}"
         )
-    return Case(choice, model, precision, machine, sheet, fitting)
+    return Case(choice, model, precision, machine, sheet, requests)
 
 
 def slo(scenario: Scenario, source: Source) -> Slo | None:
@@ -173,6 +185,12 @@ def execute(
     return RunResult(_summary(case, scenario, objective, records, spent), records)
 
 
+def labels(machine: Machine) -> dict[str, int]:
+    """How many numbers of the profile and of the stack are known in which way."""
+    facts = [*machine.profile.provenance(), *machine.stack.provenance()]
+    return {label: sum(fact.label == label for fact in facts) for label in LABELS}
+
+
 def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: RunRecords, spent: Any) -> dict[str, Any]:
     """The figures of one run, keys with their units."""
     requests, machine, replicas = records.requests, case.machine, case.choice.replicas
@@ -191,9 +209,11 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "family": machine.profile.family,
         "model": case.architecture.name,
         "stack": machine.stack.name,
+        "labels": labels(machine),
         "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label())),
         "replicas": replicas,
         "chips": machine.parallelism.chips * replicas,
+        "nodes": ceil(machine.parallelism.chips * replicas / machine.profile.node.chips),
         "layout": str(machine.parallelism),
         "precision": {name: value for name, value in vars(case.precision).items() if value},
         "limits": scenario.limits.model_dump(),

@@ -1,0 +1,122 @@
+"""Simulated against measured: errors of rows, and their figures over groups of rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from simulator.validation.predict import predict
+from simulator.validation.question import Interpreter, Question, Reason
+from simulator.validation.rows import UNITS, Row
+
+Group = tuple[str, str, str, str]
+"""Family, chip (as the row names it), stack, metric."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row with what was simulated for it: a value in the row's own unit, or the reason why there is none."""
+
+    row: Row
+    family: str
+    stack: str
+    simulated: float | None
+    reason: str = ""
+    assumed: str = ""
+
+    @property
+    def group(self) -> Group:
+        """What its figures are kept by."""
+        return self.family, self.row.hardware, self.stack, self.row.metric
+
+    @property
+    def error(self) -> float:
+        """simulated / measured - 1; NaN where nothing was simulated."""
+        return float("nan") if self.simulated is None else self.simulated / self.row.value - 1.0
+
+    def document(self) -> dict[str, Any]:
+        """Plain data of a simulated point, error as a fraction."""
+        plain = {
+            "id": self.row.id,
+            "chip": self.row.hardware,
+            "model": self.row.model,
+            "stack": self.stack,
+            "metric": self.row.metric,
+            "unit": self.row.unit,
+            "measured": self.row.value,
+            "simulated": self.simulated,
+            "error": self.error,
+        }
+        return {**plain, "assumed": self.assumed} if self.assumed else plain
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of a set of rows: how many could be simulated, median and 90th percentile of |error|, median error (bias).
+
+    Errors are fractions of the measured value, None where no row was simulated.
+    """
+
+    rows: int
+    simulated: int
+    coverage: float
+    median_ape: float | None
+    p90_ape: float | None
+    bias: float | None
+
+    def document(self) -> dict[str, float | int | None]:
+        """Plain data."""
+        return asdict(self)
+
+
+def figures(points: Sequence[Point]) -> Figures:
+    """The figures of these points."""
+    errors = np.array([point.error for point in points if point.simulated is not None])
+    coverage = len(errors) / len(points) if points else 0.0
+    if not len(errors):
+        return Figures(len(points), 0, coverage, None, None, None)
+    sizes = np.abs(errors)
+    median, p90, bias = float(np.median(sizes)), float(np.quantile(sizes, 0.9)), float(np.median(errors))
+    return Figures(len(points), len(errors), coverage, median, p90, bias)
+
+
+def points(rows: Iterable[Row], interpreter: Interpreter) -> list[Point]:
+    """Simulate every row that can be expressed, in the order of `rows`."""
+    rows = list(rows)
+    asked = {row.id: interpreter.ask(row) for row in rows}
+    values = predict(question for question in asked.values() if isinstance(question, Question))
+    return [_point(row, asked[row.id], values, interpreter) for row in rows]
+
+
+def _point(row: Row, asked: Question | Reason, values: dict[str, float | Reason], interpreter: Interpreter) -> Point:
+    family, stack = interpreter.place(row)
+    value = asked if isinstance(asked, Reason) else values[row.id]
+    if isinstance(value, Reason):
+        return Point(row, family, stack, None, value.text)
+    assumed = asked.assumed if isinstance(asked, Question) else ""
+    return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)
+
+
+def groups(points: Iterable[Point]) -> dict[Group, list[Point]]:
+    """The points of each group that has a simulated one, by name of the group."""
+    found: dict[Group, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.group, []).append(point)
+    simulated = {key: members for key, members in found.items() if any(p.simulated is not None for p in members)}
+    return dict(sorted(simulated.items()))
+
+
+def reasons(points: Iterable[Point]) -> dict[str, int]:
+    """Why rows were not simulated, the most frequent reason first."""
+    counts = Counter(point.reason for point in points if point.simulated is None)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def worst(points: Iterable[Point], count: int = 10) -> list[Point]:
+    """The simulated points that are farthest off, as factors: half and double are equally far."""
+    known = [point for point in points if point.simulated is not None]
+    return sorted(known, key=lambda point: -abs(np.log1p(point.error)))[:count]

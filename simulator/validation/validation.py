@@ -1,0 +1,118 @@
+"""`validate`: measurements in, simulated against measured out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import unknown
+from simulator.validation.compare import Figures, Group, Point, figures, groups, points, reasons
+from simulator.validation.question import Interpreter
+from simulator.validation.rows import MeasurementError, Row, read_rows, shipped, verdicts
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Points that count, points that are doubted (apart), and rows that are left out, with reasons."""
+
+    points: tuple[Point, ...]
+    apart: tuple[Point, ...]
+    excluded: dict[str, str]
+
+    @cached_property
+    def overall(self) -> Figures:
+        """The figures over all points that count."""
+        return figures(self.points)
+
+    @cached_property
+    def groups(self) -> dict[Group, Figures]:
+        """The figures of each family, chip, stack and metric with a simulated row."""
+        return {key: figures(members) for key, members in groups(self.points).items()}
+
+    @cached_property
+    def not_simulated(self) -> dict[str, int]:
+        """Reason -> rows, the most frequent first."""
+        return reasons(self.points)
+
+    @property
+    def assumed(self) -> dict[str, int]:
+        """What was taken because rows do not say it -> simulated rows that rest on it."""
+        found: dict[str, int] = {}
+        for point in self.points:
+            if point.assumed and point.simulated is not None:
+                found[point.assumed] = found.get(point.assumed, 0) + 1
+        return found
+
+    def document(self) -> dict[str, Any]:
+        """Plain data, what --json prints: errors as fractions, values in the unit of their row."""
+        names = ("family", "chip", "stack", "metric")
+        return {
+            "overall": self.overall.document(),
+            "groups": [{**dict(zip(names, key, strict=True)), **f.document()} for key, f in self.groups.items()],
+            "rows": [point.document() for point in self.points if point.simulated is not None],
+            "not_simulated": self.not_simulated,
+            "apart": {
+                **figures(self.apart).document(),
+                "rows": [point.document() for point in self.apart if point.simulated is not None],
+            },
+            "excluded": self.excluded,
+            "assumed": self.assumed,
+        }
+
+
+def validate(
+    files: Sequence[Path | str] = (),
+    *,
+    stack: str | None = None,
+    chip: str | None = None,
+    metric: str | None = None,
+    profiles: Sequence[Path] = (),
+) -> Validation:
+    """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none.
+
+    stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
+    metric; `profiles` are folders of machines, stacks and models beside the packaged ones.
+
+    Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
+    their id, that measurements/excluded.csv names. Raise MeasurementError for a
+    file that cannot be read, and for a stack, chip or metric that nobody knows.
+    """
+    interpreter = Interpreter(profiles)
+    rows = [row for file in files for row in read_rows(file)] if files else list(shipped())
+    judged = verdicts()
+    rows = [row for row in _once(rows) if not row.dropped]
+    if stack is not None:
+        _check("stack", stack, interpreter.stack_names())
+        rows = [row for row in rows if interpreter.place(row)[1] == stack]
+    if chip is not None:
+        _check("chip", chip, {*interpreter.chip_names(), *(row.hardware for row in rows)})
+        rows = [row for row in rows if chip in (row.hardware, interpreter.profile_name(row))]
+    if metric is not None:
+        _check("metric", metric, {row.metric for row in rows})
+        rows = [row for row in rows if row.metric == metric]
+    wrong = {row.id: judged[row.id].reason for row in rows if row.id in judged and judged[row.id].excluded}
+    found = points((row for row in rows if row.id not in wrong), interpreter)
+    apart = {point.row.id for point in found if point.row.apart or point.row.id in judged}
+    return Validation(
+        tuple(point for point in found if point.row.id not in apart),
+        tuple(point for point in found if point.row.id in apart),
+        wrong,
+    )
+
+
+def _once(rows: Iterable[Row]) -> list[Row]:
+    """The rows, those with an id that an earlier one has left out when they are equal; refused when they differ."""
+    seen: dict[str, Row] = {}
+    for row in rows:
+        if seen.setdefault(row.id, row) != row:
+            raise MeasurementError(f"two different rows are called '{row.id}'; give each its own id")
+    return list(seen.values())
+
+
+def _check(kind: str, name: str, names: Iterable[str]) -> None:
+    known = set(names)
+    if name not in known:
+        raise MeasurementError(unknown(kind, name, known))
