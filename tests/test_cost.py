@@ -327,3 +327,13 @@ def test_amounts_add_up_by_name() -> None:
         {"hbm": 3.0},
         4.0,
     )
+
+
+def test_a_pipeline_turns_at_the_pace_of_its_longest_stage() -> None:
+    def seconds(pp: int) -> float:
+        machine = Machine(CATALOGUE.load("h100-sxm-8"), STACKS.load("vllm-2025"), Parallelism(pp=pp))
+        cost = step_cost(load_model("llama-3.1-8b"), Precision(), machine, 8192, 1)
+        return float(np.asarray(cost.tokens.total_seconds)[8192])
+
+    # 32 layers are eight stages of 4, or five of at most 7, which turn as if there were 35.
+    assert seconds(5) * 5 / (seconds(8) * 8) == pytest.approx(35 / 32, rel=0.04)

@@ -10,7 +10,9 @@ step is min(cap * t, (idle + active) * t + E) with E the marginal joules of its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -68,31 +70,47 @@ def step_cost(
     windows = architecture.windows
     zipf = float(stack.expert_popularity)
 
-    def price(batch: Batch, wanted: type[Operation] | None, head: bool = False) -> Amount:
+    def price(batch: Batch, wanted: Callable[[Operation], bool]) -> Amount:
         operations = architecture.forward(batch, layout, precision, zipf)
-        return add(
-            cost_of(operation, machine)
-            for operation in operations
-            if (isinstance(operation, Attention) if wanted is Attention else not isinstance(operation, Attention))
-            and (operation.name == "head") == head
-        )
+        return add(cost_of(operation, machine) for operation in operations if wanted(operation))
 
     def one(window: int | None) -> dict[int | None, Array]:
-        # Far more than dp*pp of each, so that the unit is one of many.
         return {each: float(each == window) for each in windows}
 
-    tokens = price(Batch(np.arange(max_tokens + 1, dtype=float)), None)
-    outputs = price(Batch(float(layout.dp * layout.pp), np.arange(max_outputs + 1, dtype=float)), None, head=True)
-    many = float(layout.dp * layout.pp)
+    # A pipeline turns at the pace of its longest stage.
+    longest = ceil(architecture.layer_count / layout.pp) * layout.pp / architecture.layer_count
+    tokens = price(Batch(np.arange(max_tokens + 1, dtype=float)), _is_of_layers)
+    many = float(layout.dp * layout.pp)  # a batch that keeps every stage and copy busy
+    outputs = price(Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head)
     return StepCost(
         windows=windows,
-        tokens=add([_nothing_without_tokens(tokens), _per_layer(architecture, precision, machine, max_tokens)]),
+        tokens=_slower(
+            add([_nothing_without_tokens(tokens), _per_layer(architecture, precision, machine, max_tokens)]), longest
+        ),
         outputs=add([outputs, _per_sequence(architecture, machine, max_outputs)]),
-        keys=tuple(price(Batch(many, 0.0, one(window)), Attention) for window in windows),
-        pairs=tuple(price(Batch(many, 0.0, {}, one(window)), Attention) for window in windows),
+        keys=tuple(_slower(price(Batch(many, 0.0, one(window)), _is_attention), longest) for window in windows),
+        pairs=tuple(_slower(price(Batch(many, 0.0, {}, one(window)), _is_attention), longest) for window in windows),
         prefill=Amount({OVERHEAD: architecture.layer_count * float(stack.prefill_layer_overhead)}),
         floor_s=float(stack.host_floor),
     )
+
+
+def _is_attention(operation: Operation) -> bool:
+    return isinstance(operation, Attention)
+
+
+def _is_head(operation: Operation) -> bool:
+    return operation.name == "head"
+
+
+def _is_of_layers(operation: Operation) -> bool:
+    return not (_is_attention(operation) or _is_head(operation))
+
+
+def _slower(amount: Amount, factor: float) -> Amount:
+    """The same work in `factor` times the time."""
+    seconds = {name: value * factor for name, value in amount.seconds.items()}
+    return Amount(seconds, amount.flops, amount.bytes, amount.sent)
 
 
 def _nothing_without_tokens(amount: Amount) -> Amount:
