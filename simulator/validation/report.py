@@ -87,45 +87,45 @@ def _table(title: str) -> Table:
 
 
 def _groups(validation: Validation, wide: bool) -> Table:
+    """A row a group. On a narrow terminal its names share a column, and the rows that could not be simulated go."""
     table = _table("Simulated against measured")
-    names = ("family", "chip", "stack", "metric") if wide else ("chip", "stack", "metric")
+    names = ("family", "chip", "stack", "metric") if wide else ("chip, stack, metric",)
+    numbers = ("rows", "simulated", "median\nerror %", "p90\nerror %", "bias\n%")
     for name in names:
         table.add_column(name, overflow="fold")
-    for name in ("rows", "simulated", "median\nerror %", "p90\nerror %", "bias\n%"):
+    for name in numbers if wide else numbers[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     before = ""
     for key, found in validation.groups.items():
         if before and before != key[0]:
             table.add_section()
         before = key[0]
-        table.add_row(*(key if wide else key[1:]), *_cells(found))
+        family, chip, stack, metric = key
+        titles = (family, chip, stack, metric) if wide else (f"{chip}, {stack}\n  {metric}",)
+        table.add_row(*titles, *_cells(found, wide))
     table.add_section()
     overall = validation.overall
     label = f"all, coverage {percent(overall.coverage)}"
-    table.add_row(label, *([""] * (len(names) - 1)), *_cells(overall), style="bold")
+    table.add_row(label, *([""] * (len(names) - 1)), *_cells(overall, wide), style="bold")
     return table
 
 
-def _cells(found: Figures) -> list[str]:
+def _cells(found: Figures, wide: bool) -> list[str]:
     sign = NOTHING if found.bias is None else f"{100 * found.bias:+.1f}"
-    return [f"{found.rows:,}", f"{found.simulated:,}", _hundred(found.median_ape), _hundred(found.p90_ape), sign]
+    rows = [f"{found.rows:,}"] if wide else []
+    return [*rows, f"{found.simulated:,}", _hundred(found.median_ape), _hundred(found.p90_ape), sign]
 
 
 def _worst(points: tuple[Point, ...], wide: bool) -> Table:
     table = _table("Farthest off")
-    for name in ("row", "chip", "model", "stack", "conditions", "metric"):
-        table.add_column(name, overflow="fold", no_wrap=name == "row")
+    table.add_column("row", overflow="fold")
     for name in ("measured", "simulated", "error %"):
         table.add_column(name, justify="right", no_wrap=True)
     for point in worst(points, WORST if wide else WORST // 2):
         row = point.row
+        names = (row.id, row.hardware, str(point.stack), row.model.rpartition("/")[2])
         table.add_row(
-            row.id,
-            row.hardware,
-            row.model.rpartition("/")[2],
-            point.stack,
-            _conditions(point),
-            row.metric,
+            f"{', '.join(names)}\n  {row.metric}: {_conditions(point)}",
             f"{significant(row.value)} {row.unit}",
             significant(point.simulated),
             f"{100 * point.error:+.0f}",
