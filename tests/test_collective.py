@@ -17,7 +17,8 @@ from simulator.hardware.fabric import Fabric
 from simulator.model.operation import Collective
 from simulator.model.parallelism import Parallelism
 from simulator.quantity import Known
-from simulator.stack.stack import Collectives, Stacks
+from simulator.stack.parameters import Collectives
+from simulator.stack.stack import Stacks
 
 CATALOGUE, STACKS = Catalogue(), Stacks()
 PATTERNS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")

@@ -10,7 +10,7 @@ from simulator.errors import StackError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.quantity import LABELS
-from simulator.stack.stack import Stacks, of_format
+from simulator.stack.stack import Stack, Stacks, of_format
 
 STACKS = Stacks()
 MINE = """
@@ -93,3 +93,69 @@ def test_a_thread_or_an_overhead_may_be_nothing_but_never_negative(tmp_path: Pat
     (tmp_path / "mine.stack.yaml").write_text(MINE.format(below=packaged("vllm-2025")) + "step_overhead: -1 us\n")
     with pytest.raises(StackError, match=r"mine\.stack\.yaml:6:16: step_overhead: .*zero or more"):
         Stacks([tmp_path]).load("mine")
+
+
+def own_stack(tmp_path: Path, more: str) -> Stack:
+    (tmp_path / "mine.stack.yaml").write_text(MINE.format(below=packaged("vllm-2025")) + more)
+    return Stacks([tmp_path]).load("mine")
+
+
+ON_H100 = """
+on:
+  H100 SXM5 80GB:
+    label: measured
+    source: my bench
+    step_overhead: 7 ms
+    streaming: {fp8: 0.5, bf16: {value: 0.6, source: my other bench}}
+    collectives: {launch: 3 us}
+  h200-sxm-8: {step_overhead: 8 ms}
+"""
+
+
+def test_a_stack_has_other_numbers_on_a_single_chip(tmp_path: Path) -> None:
+    stack = own_stack(tmp_path, ON_H100)
+    here, sister, elsewhere = (stack.on_profile(Catalogue().load(n)) for n in ("h100-sxm-8", "h200-sxm-8", "l40s"))
+    assert (here.step_overhead, sister.step_overhead, elsewhere.step_overhead) == (7e-3, 8e-3, stack.step_overhead)
+    assert (here.streaming["fp8"], here.streaming["bf16"]) == (0.5, 0.6)
+    assert here.streaming["default"] == stack.streaming["default"]
+    assert here.collectives.launch == 3e-6
+    assert here.collectives.bandwidth == stack.collectives.bandwidth
+
+
+def test_numbers_of_a_single_chip_keep_their_label_and_source(tmp_path: Path) -> None:
+    stack = own_stack(tmp_path, ON_H100)
+    told = {fact.path: (fact.label, fact.source) for fact in stack.provenance()}
+    assert told["on.H100 SXM5 80GB.step_overhead"] == ("measured", "my bench")
+    facts = {
+        fact.path: (fact.label, fact.source) for fact in stack.on_profile(Catalogue().load("h100-sxm-8")).provenance()
+    }
+    assert facts["streaming.fp8"] == ("measured", "my bench")
+    assert facts["streaming.bf16"] == ("measured", "my other bench")
+    assert facts["streaming.default"] == told["streaming.default"]
+    assert not any(path.startswith("on.") for path in facts)
+
+
+def test_a_mistake_in_the_numbers_of_a_single_chip_is_told_with_its_place(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"mine\.stack\.yaml:8:12: unknown key 'host_flor'; did you mean 'host_floor'"):
+        own_stack(tmp_path, "on:\n  l40s: {host_flor: 1 ms}\n")
+    with pytest.raises(StackError, match=r"mine\.stack\.yaml:8:30: .*streaming"):
+        own_stack(tmp_path, "on:\n  l40s: {streaming: {bf16: 1.5}}\n")
+
+
+def test_what_the_users_own_stack_states_holds_on_every_chip(tmp_path: Path) -> None:
+    (tmp_path / "below.stack.yaml").write_text(
+        MINE.format(below=packaged("vllm-2025")).replace("name: mine", "name: below") + ON_H100
+    )
+    (tmp_path / "mine.stack.yaml").write_text(
+        "extends: below\nname: mine\nstep_overhead: 1 ms\nstreaming: {fp8: 0.9}\ncollectives: {launch: 1 us}\n"
+    )
+    here = Stacks([tmp_path]).load("mine").on_profile(Catalogue().load("h100-sxm-8"))
+    assert (here.step_overhead, here.streaming["fp8"], here.collectives.launch) == (1e-3, 0.9, 1e-6)
+    assert here.streaming["bf16"] == 0.6
+
+
+@pytest.mark.parametrize("name", STACKS.paths())
+def test_the_chips_of_a_stack_are_in_the_catalogue(name: str) -> None:
+    profiles = [Catalogue().load(profile) for profile in Catalogue().names()]
+    known = {chip for profile in profiles for chip in (profile.name, profile.chip.name)}
+    assert set(STACKS.load(name).on) <= known

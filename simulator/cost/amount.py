@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,20 @@ class Amount:
     bytes: dict[str, Array] = field(default_factory=dict)
     sent: Array = 0.0
 
-    def times(self, factor: float) -> Amount:
+    def times(self, factor: Array) -> Amount:
         """The same, `factor` times."""
+        return self._each(lambda value: value * factor)
+
+    def at(self, index: np.ndarray) -> Amount:
+        """The entries of a table at these places; a number that is no table holds for every place."""
+        return self._each(lambda value: value[index] if np.ndim(value) else value)
+
+    def _each(self, change: Callable[[Any], Any]) -> Amount:
         return Amount(
-            {name: value * factor for name, value in self.seconds.items()},
-            {name: value * factor for name, value in self.flops.items()},
-            {name: value * factor for name, value in self.bytes.items()},
-            self.sent * factor,
+            {name: change(value) for name, value in self.seconds.items()},
+            {name: change(value) for name, value in self.flops.items()},
+            {name: change(value) for name, value in self.bytes.items()},
+            change(self.sent),
         )
 
     @property

@@ -15,7 +15,7 @@ from simulator.cost.machine import Machine
 from simulator.errors import CapacityError
 from simulator.hardware.fabric import Fabric
 from simulator.model.operation import Array, Collective
-from simulator.stack.stack import Collectives
+from simulator.stack.parameters import Collectives
 
 # Shares of S that pass one chip's link in one direction, in units of (n - 1)/n.
 _PASSES = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}

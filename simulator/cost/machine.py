@@ -16,7 +16,7 @@ SIXTEEN_BIT = ("bf16", "fp16")
 
 @dataclass(frozen=True)
 class Machine:
-    """Profile, stack and layout of one replica. Rates are those that one chip reaches."""
+    """Profile, stack (its numbers on this chip) and layout of one replica. Rates are those that one chip reaches."""
 
     profile: Profile
     stack: Stack
@@ -29,6 +29,7 @@ class Machine:
                 f"stack '{self.stack.name}' runs on {runs_on}, not on '{self.profile.name}' ({self.profile.family}); "
                 f"leave `stack` out to get '{self.profile.default_stack}'"
             )
+        object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
 
     @property
     def memory(self) -> MemoryTier:

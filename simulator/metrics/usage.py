@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cost.amount import COMPUTE, NETWORK, OVERHEAD, Amount
+from simulator.cost.amount import COMPUTE, NETWORK, OVERHEAD, Amount, add
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost
 from simulator.engine.clock import SECONDS_PER_TICK
@@ -81,47 +81,12 @@ def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
 
 def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray, prompts: bool) -> Amount:
     """Cost of each row with that many tokens and outputs a step, with or without its prompt chunks."""
-    parts = [_table(cost.tokens, tokens, rows.steps), _table(cost.outputs, outputs, rows.steps)]
-    parts += [_scaled(price, rows.keys[:, index]) for index, price in enumerate(cost.keys)]
+    parts = [cost.tokens.at(tokens).times(rows.steps), cost.outputs.at(outputs).times(rows.steps)]
+    parts += [price.times(rows.keys[:, index]) for index, price in enumerate(cost.keys)]
     if prompts:
-        parts += [_scaled(price, rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
-        parts.append(_scaled(cost.prefill, rows.steps * (rows.prefill > 0)))
-    return _sum(parts, len(rows.steps))
-
-
-def _table(amount: Amount, index: np.ndarray, steps: np.ndarray) -> Amount:
-    def pick(value: Any) -> Any:
-        column = np.asarray(value)
-        return (column[index] if column.ndim else column) * steps
-
-    return Amount(
-        {name: pick(value) for name, value in amount.seconds.items()},
-        {name: pick(value) for name, value in amount.flops.items()},
-        {name: pick(value) for name, value in amount.bytes.items()},
-        pick(amount.sent),
-    )
-
-
-def _scaled(amount: Amount, count: np.ndarray) -> Amount:
-    return Amount(
-        {name: value * count for name, value in amount.seconds.items()},
-        {name: value * count for name, value in amount.flops.items()},
-        {name: value * count for name, value in amount.bytes.items()},
-        amount.sent * count,
-    )
-
-
-def _sum(parts: list[Amount], rows: int) -> Amount:
-    seconds: dict[str, Any] = {}
-    flops: dict[str, Any] = {}
-    moved: dict[str, Any] = {}
-    sent: Any = np.zeros(rows)
-    for part in parts:
-        for into, values in ((seconds, part.seconds), (flops, part.flops), (moved, part.bytes)):
-            for name, value in values.items():
-                into[name] = into.get(name, 0.0) + value
-        sent = sent + part.sent
-    return Amount(seconds, flops, moved, sent)
+        parts += [price.times(rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
+        parts.append(cost.prefill.times(rows.steps * (rows.prefill > 0)))
+    return add(parts)
 
 
 def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> None:

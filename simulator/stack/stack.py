@@ -1,46 +1,26 @@
-"""What a serving software reaches of a machine, and what it costs beside the machine: a handful of numbers each."""
+"""A software stack: its numbers, those that differ on single chips, and where they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field
 
 from simulator.errors import Problem, StackError, Where, unknown
-from simulator.hardware.profile import Family
-from simulator.provenance import Block, Fact, facts, weakest
-from simulator.quantity import Fraction, Known, Label, Ratio, Share, quantity
-from simulator.yaml_source import read_yaml, validate
-
-Overhead = Annotated[Known, quantity("s", zero=True)]
-Bytes0 = Annotated[Known, quantity("B", zero=True)]
-NONE = Known(0.0)
+from simulator.hardware.profile import Family, Profile
+from simulator.provenance import Fact, facts, weakest
+from simulator.quantity import Known, Label
+from simulator.stack.parameters import Parameters, ParametersOnOneChip, laid_over
+from simulator.yaml_source import Marked, Source, read_yaml, validate
 
 FALLBACK = "default"
 """The entry of a table by number format that holds for every format not listed."""
 
 
-class Collectives(Block):
-    """What the communication library reaches of the fabric. Switch: reference forms of NCCL and of one-shot and
-    two-shot all-reduce kernels. Torus and mesh: `launch` once, then the fabric's own latency for each hop."""
-
-    launch: Overhead = Field(description="Fixed time of one collective.")
-    one_shot: Overhead | None = Field(None, description="Fixed time of a one-shot all-reduce kernel; absent: none.")
-    two_shot: Overhead | None = Field(None, description="Fixed time of a two-shot all-reduce kernel; absent: none.")
-    one_shot_bandwidth: Fraction = Field(Known(0.6), description="Share of the link that the one-shot kernel reaches.")
-    two_shot_bandwidth: Fraction = Field(Known(0.7), description="Share of the link that the two-shot kernel reaches.")
-    kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
-    bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
-    copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
-    pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
-    steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
-    fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
-
-
-class Stack(Block):
-    """A dated software stack on one chip family. Fractions are of the hardware profile's peaks."""
+class Stack(Parameters):
+    """A dated software stack on one chip family."""
 
     name: str
     title: str
@@ -48,31 +28,16 @@ class Stack(Block):
     families: tuple[Family, ...] = Field(min_length=1, description="Chip families that it runs on.")
     label: Label
     source: str = Field(min_length=1)
-    streaming: dict[str, Fraction] = Field(description="Share of peak bandwidth for weights, by number format.")
-    matmul: dict[str, Fraction] = Field(description="Share of peak FLOP/s of large products, by compute format.")
-    expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
-    overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
-    activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
-    kv_streaming: Fraction = Field(description="Share of peak bandwidth for keys and values in decode.")
-    decode_attention: Fraction = Field(description="Share of the 16-bit peak that decode attention reaches.")
-    prefill_attention: Fraction = Field(description="Share of the 16-bit peak that prefill attention reaches.")
-    layer_overhead: Overhead = Field(description="Per layer, whatever the chip and the tensor parallelism.")
-    thread_overhead: Overhead = Field(NONE, description="Per layer and core (barriers of CPU stacks).")
-    expert_overhead: dict[str, Overhead] = Field(
-        default_factory=dict, description="Per layer with experts, by number format of the experts."
+    on: dict[str, ParametersOnOneChip] = Field(
+        default_factory=dict, description="Numbers that differ on one chip, by the chip's or the profile's name."
     )
-    prefill_layer_overhead: Overhead = Field(NONE, description="Per layer, more, in a step that holds a prompt.")
-    step_overhead: Overhead = Field(NONE, description="Per step, added.")
-    host_floor: Overhead = Field(NONE, description="Shortest step that the serving loop allows.")
-    sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
-    sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
-    vocabulary_overhead: Overhead = Field(NONE, description="Per entry of the vocabulary and emitting sequence.")
-    socket_scaling: Fraction = Field(Known(1.0), description="Share that each socket keeps when several work together.")
-    expert_popularity: Annotated[Known, quantity("", zero=True)] = Field(
-        NONE, description="Zipf exponent of the experts' popularity."
-    )
-    collectives: Collectives
     notes: str = ""
+
+    def on_profile(self, profile: Profile) -> Stack:
+        """The stack with the numbers of this profile, or else of its chip, laid over those for all chips."""
+        found = next((self.on[name] for name in (profile.name, profile.chip.name) if name in self.on), None)
+        whole = self if found is None else laid_over(self, found, self.label, self.source)
+        return whole.model_copy(update={"on": {}}) if self.on else self
 
     def provenance(self) -> list[Fact]:
         """(path, value in SI, label, source) of every number that the stack states."""
@@ -116,5 +81,30 @@ class Stacks:
         if name not in known:
             raise StackError(unknown("stack", name, known, where))
         source = read_yaml(known[name], error=StackError, find=lambda other: known.get(Path(other).stem))
-        stack: Stack = validate(Stack, source, error=StackError)
+        stack: Stack = validate(Stack, _own_first(source), error=StackError)
         return stack
+
+
+def _own_first(source: Source) -> Source:
+    """What a file states for all chips holds over what the files that it extends state for single ones."""
+    whole = source.marks.value
+    chips = whole.get("on") if isinstance(whole, dict) else None
+    if chips is None or not isinstance(chips.value, dict):
+        return source
+    left = {name: _without_outdone(mark, source.marks, source.path) for name, mark in chips.value.items()}
+    marks = replace(source.marks, value={**whole, "on": replace(chips, value=left)})
+    return Source(source.path, marks.plain(), marks)
+
+
+def _without_outdone(part: Marked, whole: Marked, file: str) -> Marked:
+    if not (isinstance(part.value, dict) and isinstance(whole.value, dict)):
+        return part
+    left = {}
+    for key, mark in part.value.items():
+        above = whole.value.get(key)
+        both = above is not None and isinstance(mark.value, dict) and isinstance(above.value, dict)
+        if both and "value" not in above.value:
+            left[key] = _without_outdone(mark, above, file)
+        elif above is None or above.where.file != file or mark.where.file == file:
+            left[key] = mark
+    return replace(part, value=left)

@@ -1,0 +1,103 @@
+"""What a software reaches of a machine, and what it costs beside the machine: numbers that may differ by chip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+from pydantic import Field, create_model
+
+from simulator.provenance import Block
+from simulator.quantity import Fraction, Known, Label, Ratio, Share, quantity
+
+Overhead = Annotated[Known, quantity("s", zero=True)]
+Bytes0 = Annotated[Known, quantity("B", zero=True)]
+NONE = Known(0.0)
+B = TypeVar("B", bound=Block)
+
+
+class Collectives(Block):
+    """What the communication library reaches of the fabric. Switch: reference forms of NCCL and of one-shot and
+    two-shot all-reduce kernels. Torus and mesh: `launch` once, then the fabric's own latency for each hop."""
+
+    launch: Overhead = Field(description="Fixed time of one collective.")
+    one_shot: Overhead | None = Field(None, description="Fixed time of a one-shot all-reduce kernel; absent: none.")
+    two_shot: Overhead | None = Field(None, description="Fixed time of a two-shot all-reduce kernel; absent: none.")
+    one_shot_bandwidth: Fraction = Field(Known(0.6), description="Share of the link that the one-shot kernel reaches.")
+    two_shot_bandwidth: Fraction = Field(Known(0.7), description="Share of the link that the two-shot kernel reaches.")
+    kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
+    bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
+    copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
+    pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
+    steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
+    fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
+
+
+class Parameters(Block):
+    """The numbers of a stack. Fractions are of the hardware profile's peaks."""
+
+    streaming: dict[str, Fraction] = Field(description="Share of peak bandwidth for weights, by number format.")
+    matmul: dict[str, Fraction] = Field(description="Share of peak FLOP/s of large products, by compute format.")
+    expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
+    overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
+    activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
+    kv_streaming: Fraction = Field(description="Share of peak bandwidth for keys and values in decode.")
+    decode_attention: Fraction = Field(description="Share of the 16-bit peak that decode attention reaches.")
+    prefill_attention: Fraction = Field(description="Share of the 16-bit peak that prefill attention reaches.")
+    layer_overhead: Overhead = Field(description="Per layer, whatever the chip and the tensor parallelism.")
+    thread_overhead: Overhead = Field(NONE, description="Per layer and core (barriers of CPU stacks).")
+    expert_overhead: dict[str, Overhead] = Field(
+        default_factory=dict, description="Per layer with experts, by number format of the experts."
+    )
+    prefill_layer_overhead: Overhead = Field(NONE, description="Per layer, more, in a step that holds a prompt.")
+    step_overhead: Overhead = Field(NONE, description="Per step, added.")
+    host_floor: Overhead = Field(NONE, description="Shortest step that the serving loop allows.")
+    sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
+    sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
+    vocabulary_overhead: Overhead = Field(NONE, description="Per entry of the vocabulary and emitting sequence.")
+    socket_scaling: Fraction = Field(Known(1.0), description="Share that each socket keeps when several work together.")
+    expert_popularity: Annotated[Known, quantity("", zero=True)] = Field(
+        NONE, description="Zipf exponent of the experts' popularity."
+    )
+    collectives: Collectives
+
+
+def part_of(model: type[Block]) -> type[Block]:
+    """The model with nothing required, blocks inside it likewise: what may be said of one chip alone."""
+    fields: dict[str, Any] = {}
+    for name, hint in get_type_hints(model, include_extras=True).items():
+        if name in model.model_fields and name not in Block.model_fields:
+            blocks = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, Block)]
+            fields[name] = (
+                part_of(blocks[0]) if blocks else hint,
+                Field(None, description=model.model_fields[name].description),
+            )
+    part: type[Block] = create_model(f"{model.__name__}OnOneChip", __base__=Block, __doc__=model.__doc__, **fields)
+    return part
+
+
+if TYPE_CHECKING:
+    ParametersOnOneChip = Parameters
+else:
+    ParametersOnOneChip = part_of(Parameters)
+
+
+def laid_over(below: B, above: Block, label: Label | None = None, source: str | None = None) -> B:
+    """`below` with what `above` states, tables entry by entry; each number keeps the label and source it had there."""
+    label, source = above.label or label, above.source or source
+    update: dict[str, Any] = {}
+    for name in above.model_fields_set - set(Block.model_fields):
+        value, old = getattr(above, name), getattr(below, name)
+        if isinstance(value, Block):
+            update[name] = laid_over(old, value, label, source)
+        elif isinstance(value, Mapping):
+            update[name] = {**old, **{key: _known(item, label, source) for key, item in value.items()}}
+        else:
+            update[name] = _known(value, label, source)
+    return below.model_copy(update=update)
+
+
+def _known(value: Any, label: Label | None, source: str | None) -> Any:
+    if not isinstance(value, Known):
+        return value
+    return Known(float(value), value.label or label, value.source or source, value.range, value.unit)
