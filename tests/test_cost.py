@@ -13,7 +13,7 @@ from simulator.cost.access import gather, stream
 from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
-from simulator.cost.step import TICKS_PER_SECOND, StepTable, cost_of, largest, marginal_joules, step_cost
+from simulator.cost.step import TICKS_PER_SECOND, HostFloor, StepTable, cost_of, largest, marginal_joules, step_cost
 from simulator.errors import StackError
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.ffn.moe import MoEFFN
@@ -139,7 +139,7 @@ def test_attention_is_a_straight_line_in_the_context() -> None:
     keys = np.arange(5) * 1e3
     seconds = attention(Attention("decode", "decode", keys, keys, 16384, 4096, "bf16"), H100)
     assert np.diff(seconds.total_seconds) == pytest.approx(seconds.total_seconds[1])
-    keys_s, pairs_s = 4096e3 / (BANDWIDTH * KEYS), 16384e3 / (PEAK * float(H100.stack.decode_attention))
+    keys_s, pairs_s = 4096e3 / (BANDWIDTH * KEYS), 16384e3 / (PEAK * float(H100.stack.decode_attention["default"]))
     assert seconds.total_seconds[1] == pytest.approx((keys_s**4 + pairs_s**4) ** 0.25)
 
 
@@ -269,7 +269,6 @@ def test_the_table_of_steps_agrees_with_the_operations_themselves(case: str) -> 
         expected += outputs * float(stack.sequence_layer_overhead) * model.layer_count
         if pairs is not None:
             expected += model.layer_count * float(stack.prefill_layer_overhead)
-        expected = max(expected, float(stack.host_floor))
         ((_, got, _),) = table.pieces(
             tokens, outputs, [(k, 0) for k in keys], None if pairs is None else [(p, 0) for p in pairs], 1
         )
@@ -337,3 +336,61 @@ def test_a_pipeline_turns_at_the_pace_of_its_longest_stage() -> None:
 
     # 32 layers are eight stages of 4, or five of at most 7, which turn as if there were 35.
     assert seconds(5) * 5 / (seconds(8) * 8) == pytest.approx(35 / 32, rel=0.04)
+
+
+def floored(p: float, floor_s: float = 10e-3) -> HostFloor:
+    return HostFloor(floor_s, p)
+
+
+@pytest.mark.parametrize("p", [2.0, 3.0, 4.0, 8.0])
+def test_the_hosts_time_joins_the_devices_as_a_p_norm(p: float) -> None:
+    work = 10e-3 * np.logspace(-2, 2, 401)
+    exact = (work**p + 10e-3**p) ** (1 / p)
+    joined = floored(p).joined(work)
+    assert np.all(joined <= exact * (1 + 1e-12))
+    assert np.all(joined >= exact * 0.995)
+    assert np.all(joined[work >= floored(p).free_from_s] == work[work >= floored(p).free_from_s])
+
+
+def test_a_host_norm_of_one_adds_and_no_host_adds_nothing() -> None:
+    assert floored(1.0).joined(np.array([1e-3, 1.0])) == pytest.approx([11e-3, 1.01])
+    assert floored(4.0, 0.0).joined(np.array([1e-3, 1.0])) == pytest.approx([1e-3, 1.0])
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 4.0])
+def test_steps_under_a_host_floor_are_the_same_one_by_one_and_in_a_run(p: float) -> None:
+    chips = machine(stack__host_floor=7e-3, stack__host_norm=p)
+    model = load_model("llama-3.1-8b")
+    cost = step_cost(model, Precision(), chips, 64, 64)
+    table = StepTable(cost, chips)
+    steps, keys, grown = 3000, 64 * 100, 64
+    run = [
+        ticks
+        for count, first, more in table.pieces(64, 64, [(keys, grown)], None, steps)
+        for ticks in range(first, first + more * count, more)
+    ]
+    single = [table.pieces(64, 64, [(keys + grown * i, 0)], None, 1)[0][1] for i in range(0, steps, 37)]
+    assert run[::37] == single
+    work = float(np.asarray(cost.tokens.total_seconds)[64] + np.asarray(cost.outputs.total_seconds)[64])
+    work += float(cost.keys[0].total_seconds) * keys
+    assert run[0] / TICKS_PER_SECOND == pytest.approx(float(cost.floor.joined(work)), rel=1e-6)
+    assert run[0] / TICKS_PER_SECOND > 7e-3
+
+
+def test_narrow_products_reach_less_of_the_peak() -> None:
+    wide, narrow = (machine(stack__matmul_half_width=value) for value in (0.0, 1024.0))
+    rows, d = 1e6, 1024
+    full, half = (matmul(square(rows, d), chips).seconds["compute"] for chips in (wide, narrow))
+    memory = matmul(square(rows, d), wide).seconds["hbm"]
+    assert memory < 0.05 * full
+    assert half / full == pytest.approx(2.0, rel=0.05)
+
+
+def test_decode_attention_depends_on_the_format_of_the_cache() -> None:
+    slow = {"default": H100.stack.decode_attention["default"], "fp8": H100.stack.decode_attention["default"] / 2}
+    chips = machine(stack__decode_attention=slow)
+    times = [
+        float(np.sum(attention(Attention("a", "decode", 1e6, 1e6, 1e6, 1.0, form), chips).total_seconds))
+        for form in ("bf16", "fp8")
+    ]
+    assert times[1] == pytest.approx(2 * times[0], rel=1e-6)

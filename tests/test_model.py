@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from simulator.model.architecture import Architecture, group_layers
-from simulator.model.attention import QUERY_TILE, GroupedQueryAttention
+from simulator.model.attention import GroupedQueryAttention
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Matmul, Operation
 from simulator.model.parallelism import Parallelism
 from simulator.model.routing import imbalance, inclusion, touched
+from simulator.model.scores import QUERY_TILE
 from simulator.model.zoo import load_model, model_names
 
 BF16 = Precision()
@@ -54,9 +55,9 @@ def matrices(architecture: Architecture) -> float:
             ffn = replace(ffn, bias=False)
         if isinstance(ffn, MoEFFN):
             ffn = replace(ffn, bias=False, router_bias=False)
-        assert attention and ffn
-        counts = attention.parameters(architecture.hidden_size) | ffn.parameters(architecture.hidden_size)
-        total += layer.count * sum(count for tensor, count in counts.items() if tensor != "norm")
+        for part in (attention, ffn):
+            counts = part.parameters(architecture.hidden_size) if part else {}
+            total += layer.count * sum(count for tensor, count in counts.items() if tensor != "norm")
     return total + architecture.vocab_size * architecture.hidden_size
 
 

@@ -6,98 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from zoo_counts import ACTIVE_EXCEPTIONS, KV_BYTES, TOTAL_EXCEPTIONS, TOTALS
 
 from simulator.errors import ModelError
 from simulator.model.huggingface import read_config
 from simulator.model.number_format import Precision
 from simulator.model.zoo import load_model, model_names, published
-
-# Total and active parameters, counted by hand or by the makers' own code from the same shapes.
-TOTALS = {
-    # 96 layers of 12*d^2 + 13*d, vocabulary and 2,048 positions of d, a final norm of 2*d.
-    "gpt3-175b": (96 * (12 * 12288**2 + 13 * 12288) + (50257 + 2048 + 2) * 12288,) * 2,
-    # The same with OPT's vocabulary and its two extra rows of positions.
-    "opt-175b": (96 * (12 * 12288**2 + 13 * 12288) + (50272 + 2050 + 2) * 12288,) * 2,
-    # The number that the BLOOM release prints, embedding norm included.
-    "bloom-176b": (176_247_271_424,) * 2,
-    # L * ((2*heads + 2)*256*d + 3*4*d^2 + d) + vocabulary*d + d: one norm a layer, scale only.
-    "palm-8b": (32 * (34 * 256 * 4096 + 12 * 4096**2 + 4096) + 256_001 * 4096,) * 2,
-    "palm-62b": (64 * (66 * 256 * 8192 + 12 * 8192**2 + 8192) + 256_001 * 8192,) * 2,
-    "palm-540b": (118 * (98 * 256 * 18432 + 12 * 18432**2 + 18432) + 256_001 * 18432,) * 2,
-    "llama-2-7b": (6_738_415_616, 6_738_415_616),
-    "llama-2-13b": (13_015_864_320, 13_015_864_320),
-    "llama-2-70b": (68_976_648_192, 68_976_648_192),
-    "llama-3.1-8b": (8_030_261_248, 8_030_261_248),
-    "llama-3.1-70b": (70_553_706_496, 70_553_706_496),
-    "llama-3.1-405b": (405_853_388_800, 405_853_388_800),
-    "qwen2.5-72b": (72_706_203_648, 72_706_203_648),
-    "qwen3-8b": (8_190_735_360, 8_190_735_360),
-    "qwen3-32b": (32_762_123_264, 32_762_123_264),
-    "qwen3-30b-a3b": (30_532_122_624, 3_353_032_704),
-    "qwen3-235b-a22b": (235_093_634_560, 22_190_763_520),
-    "mixtral-8x7b": (46_702_792_704, 12_879_925_248),
-    "mixtral-8x22b": (140_620_634_112, 39_152_031_744),
-    "deepseek-v2": (235_741_434_880, 21_375_800_320),
-    "deepseek-v3": (671_026_419_200, 37_552_297_472),
-    "deepseek-r1": (671_026_419_200, 37_552_297_472),
-    "kimi-k2": (1_026_408_232_448, 32_861_500_928),
-    "gpt-oss-20b": (20_914_757_184, 4_187_440_704),
-    "gpt-oss-120b": (116_829_156_672, 5_711_982_912),
-    "llama-4-scout": (107_769_861_120, 17_172_894_720),
-    "llama-4-maverick": (400_711_848_960, 17_184_691_200),
-}
-
-# Published totals that the decoder misses by more than 0.5 %, and why.
-TOTAL_EXCEPTIONS = {
-    "kimi-k2": 0.014,  # the report rounds 1.026 T up to 1.04 T
-    "llama-4-scout": 0.012,  # the card's 109 B holds the vision tower, which is not part of the decoder
-}
-
-# Published active parameters leave out the embedding, or the head too, or are rounded to two digits.
-ACTIVE_EXCEPTIONS = {
-    "deepseek-v2": 0.02,  # "21B"
-    "deepseek-v3": 0.024,  # "36.7B" holds one of the two tables of 0.93 B
-    "deepseek-r1": 0.024,
-    "gpt-oss-20b": 0.17,  # "3.61B" leaves out the embedding of 0.58 B
-    "gpt-oss-120b": 0.13,  # "5.13B" leaves out the embedding of 0.58 B
-    "kimi-k2": 0.009,  # "32.6B"
-    "llama-4-maverick": 0.012,  # "17B"
-    "llama-4-scout": 0.012,  # "17B"
-    "qwen3-235b-a22b": 0.009,  # "22B"
-    "qwen3-30b-a3b": 0.017,  # "3.3B"
-}
-
-# Cache bytes of one token at 16 bits: full layers, and layers with a window.
-KV_BYTES = {
-    "gpt3-175b": (4_718_592, 0),
-    "palm-8b": (32_768, 0),
-    "palm-62b": (65_536, 0),
-    "palm-540b": (120_832, 0),
-    "llama-2-7b": (524_288, 0),
-    "llama-2-13b": (819_200, 0),
-    "llama-2-70b": (327_680, 0),
-    "llama-3.1-8b": (131_072, 0),
-    "llama-3.1-70b": (327_680, 0),
-    "llama-3.1-405b": (516_096, 0),
-    "qwen2.5-72b": (327_680, 0),
-    "qwen3-8b": (147_456, 0),
-    "qwen3-32b": (262_144, 0),
-    "qwen3-30b-a3b": (98_304, 0),
-    "qwen3-235b-a22b": (192_512, 0),
-    "opt-175b": (4_718_592, 0),
-    "bloom-176b": (4_014_080, 0),
-    "mixtral-8x7b": (131_072, 0),
-    "mixtral-8x22b": (229_376, 0),
-    "deepseek-v2": (69_120, 0),
-    "deepseek-v3": (70_272, 0),
-    "deepseek-r1": (70_272, 0),
-    "kimi-k2": (70_272, 0),
-    "gpt-oss-20b": (24_576, 24_576 * 128),
-    "gpt-oss-120b": (36_864, 36_864 * 128),
-    # 196,608 B over 48 layers, of which every fourth attends beyond its chunk of 8,192.
-    "llama-4-scout": (196_608 // 4, 196_608 * 3 // 4 * 8192),
-    "llama-4-maverick": (196_608 // 4, 196_608 * 3 // 4 * 8192),
-}
 
 
 def test_every_packaged_model_is_listed_here() -> None:
@@ -186,10 +100,10 @@ LLAMA = {
 
 def test_an_unknown_architecture_is_never_guessed(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text('{\n  "hidden_size": 64,\n  "model_type": "deepseek_v32"\n}')
+    path.write_text('{\n  "hidden_size": 64,\n  "model_type": "mistrall"\n}')
     with pytest.raises(ModelError) as caught:
         load_model(path)
-    assert str(caught.value) == f"{path}:3:3: unknown model_type 'deepseek_v32'; did you mean 'deepseek_v3'?"
+    assert str(caught.value) == f"{path}:3:3: unknown model_type 'mistrall'; did you mean 'mistral'?"
 
 
 @pytest.mark.parametrize(

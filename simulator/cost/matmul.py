@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 
 from simulator.cost.amount import Amount, overlapped
@@ -9,6 +11,7 @@ from simulator.cost.machine import Machine
 from simulator.model.number_format import FORMATS
 from simulator.model.operation import Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
+from simulator.stack.stack import of_format
 
 ATTENTION_P = 4.0
 """Compute and cache reads inside an attention kernel overlap as a 4-norm (2 to 4 fit alike)."""
@@ -17,8 +20,9 @@ ATTENTION_P = 4.0
 def matmul(operation: Matmul, machine: Machine) -> Amount:
     """t = ((2mnk / F)^p + (weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
 
-    F = peak * plateau of the compute format, W = bandwidth * streaming fraction of the number format,
-    A = bandwidth * activation fraction; p is the stack's. No rows, no cost.
+    F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
+    W = bandwidth * streaming fraction of the number format, A = bandwidth * activation fraction; p is the stack's.
+    No rows, no cost.
     """
     stack = machine.stack
     tier = machine.memory.tier
@@ -26,6 +30,9 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     some = rows > 0
     compute_format = machine.compute_format(operation.format)
     rate = machine.matrix_rate(operation.format)
+    if stack.matmul_half_width:
+        width = sqrt(operation.n * operation.k)
+        rate *= width / (width + float(stack.matmul_half_width))
     if operation.tensor == "expert":
         rate *= float(stack.expert_matmul)
     flops = 2.0 * rows * operation.n * operation.k
@@ -45,11 +52,14 @@ def attention(operation: Attention, machine: Machine) -> Amount:
     """
     stack = machine.stack
     tier = machine.memory.tier
-    fraction = stack.decode_attention if operation.phase == "decode" else stack.prefill_attention
+    if operation.phase == "decode":
+        fraction = of_format(stack.decode_attention, operation.format, stack.name, "share of peak for decode attention")
+    else:
+        fraction = float(stack.prefill_attention)
     flops = operation.pairs * operation.flops_per_pair
     moved = operation.keys * operation.bytes_per_key
     seconds = overlapped(
-        flops / (machine.sixteen_bit_peak * float(fraction)),
+        flops / (machine.sixteen_bit_peak * fraction),
         moved / (machine.bandwidth * float(stack.kv_streaming)),
         tier,
         ATTENTION_P,

@@ -11,7 +11,6 @@ import numpy as np
 from simulator.cost.amount import COMPUTE, NETWORK, OVERHEAD, Amount, add
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost
-from simulator.engine.clock import SECONDS_PER_TICK
 from simulator.engine.records import RunRecords, SegmentRecords
 
 POWER = "power"
@@ -64,16 +63,15 @@ class _Rows:
 
 
 def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
+    seconds = steps.seconds
     for start in range(0, len(steps.steps), ROWS_AT_ONCE):
         part = slice(start, start + ROWS_AT_ONCE)
-        count = steps.steps[part].astype(np.int64)
-        ticks = count * steps.first_ticks[part] + steps.increment_ticks[part] * (count * (count - 1) // 2)
         yield _Rows(
-            count,
+            steps.steps[part].astype(np.int64),
             steps.decoding[part],
             steps.prefill_tokens[part],
             steps.outputs[part],
-            ticks * SECONDS_PER_TICK,
+            seconds[part],
             steps.keys[part],
             steps.pairs[part],
         )
@@ -94,10 +92,11 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     decode = _amount(rows, cost, rows.decoding, np.minimum(rows.decoding, rows.outputs), False)
     work = whole.total_seconds
     longer = np.maximum(rows.busy_s - work, 0.0)
-    at_floor = rows.busy_s <= rows.steps * cost.floor_s * (1 + 1e-9)
+    host = rows.steps * cost.floor.joined(work / rows.steps)
+    waits = np.where(rows.busy_s <= host * (1 + 1e-3), longer, np.minimum(longer, host - work))  # for the host
     seconds = dict(whole.seconds)
-    seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + np.where(at_floor, longer, 0.0)
-    seconds[POWER] = np.where(at_floor, 0.0, np.where(longer > 1e-6 * work, longer, 0.0))
+    seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + waits
+    seconds[POWER] = np.where(longer - waits > 1e-6 * work, longer - waits, 0.0)
     joules, factor = _joules(whole, rows.busy_s, machine)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())

@@ -127,8 +127,8 @@ class Architecture:
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The distinct attention windows, None (full attention) first."""
-        found = {layer.attention.window for layer in self.layers if layer.attention and _keeps_keys(layer.attention)}
+        """The distinct windows that attention reads, None (full attention) first."""
+        found = {window for layer in self.layers if layer.attention for window in layer.attention.reads}
         return tuple(sorted(found, key=lambda window: (window is not None, window or 0)))
 
     def _grows(self, attention: AttentionKind) -> bool:
@@ -221,7 +221,3 @@ class Architecture:
 
 def _norm(name: str, tokens: Array, hidden: int, repeat: float) -> Vector:
     return Vector(name, tokens * (NORM_FLOPS * hidden), tokens * (4 * hidden * ACTIVATION_BYTES), repeat)
-
-
-def _keeps_keys(attention: AttentionKind) -> bool:
-    return attention.kv_bytes_per_token(Precision()) > 0.0

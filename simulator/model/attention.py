@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar, Protocol
 
 from simulator.errors import Problem
+from simulator.model.gated_delta import GatedDeltaNet
+from simulator.model.mamba import Mamba2
 from simulator.model.number_format import Precision
-from simulator.model.operation import Array, Attention, Batch, Matmul, Operation, Vector
+from simulator.model.operation import Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
-
-QUERY_TILE = 128
-"""Query rows that share one pass over the keys in a prefill kernel (FlashAttention-2, Dao 2023, block of 128 rows)."""
-
-ROTARY_FLOPS = 3.0
-"""Elementary operations per value of a rotary embedding: two products and a sum."""
+from simulator.model.scores import ROTARY_FLOPS, scores
+from simulator.model.sparse_attention import SparseLatentAttention
 
 
 class AttentionKind(Protocol):
@@ -26,7 +23,12 @@ class AttentionKind(Protocol):
 
     @property
     def window(self) -> int | None:
-        """Keys that a query reaches back to; None for all of them."""
+        """Tokens that are kept, and that a query reaches back to; None for all of them."""
+        ...
+
+    @property
+    def reads(self) -> tuple[int | None, ...]:
+        """The windows of a batch's contexts that its operations need."""
         ...
 
     def parameters(self, hidden: int, parallelism: Parallelism = ...) -> dict[str, float]:
@@ -70,15 +72,24 @@ class GroupedQueryAttention:
     output_bias: bool = False
     qk_norm: bool = False
     sinks: bool = False  # one learned score a head that takes attention away from the keys (gpt-oss)
+    output_gate: bool = False  # a second query projection whose sigmoid scales the output (Qwen3.5)
+
+    @property
+    def reads(self) -> tuple[int | None, ...]:
+        """Its window alone."""
+        return (self.window,)
 
     def _cut(self, tp: int) -> tuple[int, int]:
         """Query and key-value heads on one chip."""
         return ceil(self.heads / tp), max(1, ceil(self.kv_heads / tp))
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """hidden*(heads + 2*kv_heads)*head_dim + heads*head_dim*hidden, heads as cut by tp; biases, sinks, norms."""
+        """hidden*(heads + 2*kv_heads)*head_dim + heads*head_dim*hidden, heads as cut by tp; biases, sinks, norms.
+
+        An output gate projects as many values again as the queries have.
+        """
         heads, kv_heads = self._cut(parallelism.tp)
-        into = (heads + 2 * kv_heads) * self.head_dim
+        into = (heads * (2 if self.output_gate else 1) + 2 * kv_heads) * self.head_dim
         count = hidden * into + heads * self.head_dim * hidden
         count += into if self.qkv_bias else 0
         count += hidden if self.output_bias else 0
@@ -110,8 +121,9 @@ class GroupedQueryAttention:
         query, key = heads * self.head_dim, kv_heads * self.head_dim
         cached = self.kv_bytes_per_token(precision, parallelism.tp)
         rotated = (query + key) * (2.0 if self.qk_norm else 1.0)
+        into = query * (2 if self.output_gate else 1) + 2 * key
         return [
-            Matmul("qkv projection", batch.tokens, query + 2 * key, hidden, stored, "attention", 1.0, repeat),
+            Matmul("qkv projection", batch.tokens, into, hidden, stored, "attention", 1.0, repeat),
             Vector(
                 "rotary",
                 batch.tokens * (ROTARY_FLOPS * rotated),
@@ -147,6 +159,11 @@ class LatentAttention:
     v_head_dim: int
     q_lora_rank: int | None = None
     window: int | None = None
+
+    @property
+    def reads(self) -> tuple[int | None, ...]:
+        """Its window alone."""
+        return (self.window,)
 
     def _columns(self, tp: int) -> tuple[int, int, int]:
         """Heads on one chip, and the widths of their queries and of their expanded keys and values."""
@@ -226,34 +243,7 @@ class LatentAttention:
 ATTENTION_KINDS: dict[str, type[AttentionKind]] = {
     GroupedQueryAttention.kind: GroupedQueryAttention,
     LatentAttention.kind: LatentAttention,
+    GatedDeltaNet.kind: GatedDeltaNet,
+    Mamba2.kind: Mamba2,
+    SparseLatentAttention.kind: SparseLatentAttention,
 }
-
-
-def scores(
-    batch: Batch,
-    window: int | None,
-    *,
-    decode: tuple[float, float],
-    prefill: tuple[float, float],
-    format: str,
-    repeat: float,
-) -> list[Operation]:
-    """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key).
-
-    Raises KeyError when the batch has contexts but none for this window: a batch describes all of a model's windows.
-    """
-    found: list[Operation] = []
-    if batch.decode_context:
-        keys = _of_window(batch.decode_context, window)
-        found.append(Attention("decode attention", "decode", keys, keys, *decode, format, repeat))
-    if batch.prefill_pairs:
-        pairs = _of_window(batch.prefill_pairs, window)
-        keys = pairs / QUERY_TILE
-        found.append(Attention("prefill attention", "prefill", pairs, keys, *prefill, format, repeat))
-    return found
-
-
-def _of_window(values: Mapping[int | None, Array], window: int | None) -> Array:
-    if window not in values:
-        raise KeyError(f"the batch has no context for window {window}, only for {list(values)}")
-    return values[window]

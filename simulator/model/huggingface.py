@@ -8,11 +8,22 @@ from typing import Any
 
 from simulator.errors import ModelError, Problem, unknown
 from simulator.model.architecture import Architecture, group_layers
-from simulator.model.attention import GroupedQueryAttention, LatentAttention
+from simulator.model.attention import AttentionKind
 from simulator.model.config_keys import Keys, parse_config
+from simulator.model.config_parts import (
+    common_fields,
+    grouped_query,
+    latent_attention,
+    layer_count,
+    qwen_windows,
+    routed_experts,
+    sparse_latent_attention,
+    windows_of,
+)
 from simulator.model.ffn import FFN
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.ffn.moe import MoEFFN
+from simulator.model.hybrid_configs import nemotron_h, qwen3_5
 from simulator.model.quantization import stored_precision
 
 
@@ -50,95 +61,11 @@ def read_config(config: str | Path | Mapping[str, Any], name: str | None = None)
     return Architecture(**fields, precision=precision)
 
 
-# --- what the readers share -------------------------------------------------------------------------------------------
-
-
-def _common(keys: Keys, *, context: int | None = None, tied: bool = False) -> dict[str, Any]:
-    """Fields that every config names alike. `tied` is the class's own default, as transformers has it."""
-    return {
-        "hidden_size": keys.integer("hidden_size", "n_embd"),
-        "vocab_size": keys.integer("vocab_size"),
-        "max_context": keys.integer("max_position_embeddings", "n_positions", "seq_length", default=context),
-        "tied_embeddings": keys.flag("tie_word_embeddings", tied),
-    }
-
-
-def _count(keys: Keys) -> int:
-    return keys.integer("num_hidden_layers", "n_layer", most=10_000)
-
-
-def _attention(
-    keys: Keys,
-    hidden: int,
-    *,
-    bias: bool = False,
-    qkv_bias: bool | None = None,
-    kv_heads: int | None = None,
-    **options: Any,
-) -> Callable[[int | None], GroupedQueryAttention]:
-    """Window -> grouped-query attention. head_dim is hidden/heads and key-value heads are the heads where not given."""
-    heads = keys.integer("num_attention_heads", "n_head")
-    kv = keys.integer("num_key_value_heads", default=kv_heads or heads)
-    if not keys.given("head_dim") and hidden % heads:
-        keys.wrong(
-            f"{heads} attention heads do not divide hidden_size {hidden}", "num_attention_heads", "give head_dim"
-        )
-    if heads % kv:
-        mend = "every key-value head serves as many query heads"
-        keys.wrong(f"{kv} key-value heads do not divide {heads} attention heads", "num_key_value_heads", mend)
-    head_dim = keys.integer("head_dim", default=max(1, hidden // heads))
-    output_bias = keys.flag("attention_bias", bias)
-    qkv = output_bias if qkv_bias is None else qkv_bias
-    return lambda window: GroupedQueryAttention(
-        heads, kv, head_dim, window, qkv_bias=qkv, output_bias=output_bias, **options
-    )
-
-
-def _latent(keys: Keys) -> LatentAttention:
-    return LatentAttention(
-        keys.integer("num_attention_heads"),
-        keys.integer("kv_lora_rank"),
-        keys.integer("qk_nope_head_dim"),
-        keys.integer("qk_rope_head_dim"),
-        keys.integer("v_head_dim"),
-        keys.optional("q_lora_rank"),
-    )
-
-
-def _experts(keys: Keys, *names: str) -> tuple[int, int]:
-    """Routed experts and how many of them a token uses."""
-    experts = keys.integer(*names, most=100_000)
-    top_k = keys.integer("num_experts_per_tok")
-    if top_k > experts:
-        keys.wrong(f"num_experts_per_tok {top_k} is more than {experts} experts", "num_experts_per_tok")
-    return experts, top_k
-
-
-def _windows(keys: Keys, layers: int) -> list[int | None]:
-    """The window of each layer from layer_types and sliding_window."""
-    kinds = keys.entries("layer_types", layers, ("full_attention", "sliding_attention"))
-    window = keys.integer("sliding_window") if "sliding_attention" in kinds else None
-    return [window if kind == "sliding_attention" else None for kind in kinds]
-
-
-def _qwen_windows(keys: Keys, layers: int) -> list[int | None]:
-    """Qwen: only with use_sliding_window, and then from layer max_window_layers on."""
-    if not keys.flag("use_sliding_window", False):
-        return [None] * layers
-    if keys.given("layer_types"):
-        return _windows(keys, layers)
-    window, first = keys.integer("sliding_window"), keys.integer("max_window_layers", least=0)
-    return [window if layer >= first else None for layer in range(layers)]
-
-
-# --- readers, one for each family -------------------------------------------------------------------------------------
-
-
 def _gpt(keys: Keys, *, positions_offset: int | None, embedding_norm: bool = False) -> dict[str, Any]:
     """GPT-2 and -3, OPT, BLOOM: LayerNorm, biases everywhere, two matrices, a tied head."""
-    common = _common(keys, context=2048 if positions_offset is None else None, tied=True)
+    common = common_fields(keys, context=2048 if positions_offset is None else None, tied=True)
     hidden = common["hidden_size"]
-    attention = _attention(keys, hidden, bias=True)(None)
+    attention = grouped_query(keys, hidden, bias=True)(None)
     width = keys.integer("intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
     matrices = keys.integer("ffn_matrices", default=2, least=2, most=3)
     ffn = DenseFFN(width, matrices, bias=keys.flag("mlp_bias", True))
@@ -147,7 +74,7 @@ def _gpt(keys: Keys, *, positions_offset: int | None, embedding_norm: bool = Fal
             "word_embed_proj_dim differs from hidden_size", "word_embed_proj_dim", "projected embeddings are not known"
         )
     return common | {
-        "layers": group_layers([(attention, ffn)] * _count(keys)),
+        "layers": group_layers([(attention, ffn)] * layer_count(keys)),
         "norm_bias": True,
         "embedding_norm": embedding_norm,
         "learned_positions": 0 if positions_offset is None else common["max_context"] + positions_offset,
@@ -170,19 +97,23 @@ def _bloom(keys: Keys) -> dict[str, Any]:
 
 def _palm(keys: Keys) -> dict[str, Any]:
     """PaLM (Chowdhery et al. 2022, section 2): multi-query, SwiGLU, parallel layers, no biases, a tied head."""
-    common = _common(keys, tied=True)
-    attention = _attention(keys, common["hidden_size"], kv_heads=1)(None)
+    common = common_fields(keys, tied=True)
+    attention = grouped_query(keys, common["hidden_size"], kv_heads=1)(None)
     ffn = DenseFFN(keys.integer("intermediate_size"), keys.integer("ffn_matrices", default=3, least=2, most=3))
-    layers = group_layers([(attention, ffn)] * _count(keys))
+    layers = group_layers([(attention, ffn)] * layer_count(keys))
     return common | {"layers": layers, "parallel_block": keys.flag("parallel_layers", True)}
 
 
 def _llama(
-    keys: Keys, windows: Callable[[Keys, int], list[int | None]] | None = None, **options: Any
+    keys: Keys,
+    windows: Callable[[Keys, int], list[int | None]] | None = None,
+    *,
+    tied: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Llama and its kin: RMSNorm, SwiGLU, grouped queries."""
-    common = _common(keys)
-    attention, layers = _attention(keys, common["hidden_size"], **options), _count(keys)
+    common = common_fields(keys, tied=tied)
+    attention, layers = grouped_query(keys, common["hidden_size"], **options), layer_count(keys)
     ffn = DenseFFN(keys.integer("intermediate_size"), bias=keys.flag("mlp_bias", False))
     each = windows(keys, layers) if windows else [None] * layers
     return common | {"layers": group_layers((attention(window), ffn) for window in each)}
@@ -194,17 +125,17 @@ def _mistral(keys: Keys) -> dict[str, Any]:
 
 
 def _qwen2(keys: Keys) -> dict[str, Any]:
-    return _llama(keys, _qwen_windows, qkv_bias=True)
+    return _llama(keys, qwen_windows, qkv_bias=True)
 
 
 def _qwen3(keys: Keys) -> dict[str, Any]:
-    return _llama(keys, _qwen_windows, qk_norm=True)
+    return _llama(keys, qwen_windows, qk_norm=True)
 
 
 def _qwen3_moe(keys: Keys) -> dict[str, Any]:
-    common, layers = _common(keys), _count(keys)
-    attention = _attention(keys, common["hidden_size"], qk_norm=True)
-    experts, top_k = _experts(keys, "num_experts")
+    common, layers = common_fields(keys), layer_count(keys)
+    attention = grouped_query(keys, common["hidden_size"], qk_norm=True)
+    experts, top_k = routed_experts(keys, "num_experts")
     sparse: FFN = MoEFFN(experts, top_k, keys.integer("moe_intermediate_size"))
     dense: FFN = DenseFFN(keys.integer("intermediate_size"))
     step, only = keys.integer("decoder_sparse_step", default=1), keys.data.get("mlp_only_layers") or []
@@ -212,23 +143,26 @@ def _qwen3_moe(keys: Keys) -> dict[str, Any]:
         keys.wrong(f"mlp_only_layers is {only!r}", "mlp_only_layers", "write a list of layer numbers")
         only = []
     ffns = [dense if layer in only or (layer + 1) % step else sparse for layer in range(layers)]
-    windows = _qwen_windows(keys, layers)
+    windows = qwen_windows(keys, layers)
     return common | {
         "layers": group_layers((attention(window), ffn) for window, ffn in zip(windows, ffns, strict=True))
     }
 
 
 def _mixtral(keys: Keys) -> dict[str, Any]:
-    common = _common(keys)
-    attention = _attention(keys, common["hidden_size"])(keys.optional("sliding_window"))
-    ffn = MoEFFN(*_experts(keys, "num_local_experts"), keys.integer("intermediate_size"))
-    return common | {"layers": group_layers([(attention, ffn)] * _count(keys))}
+    common = common_fields(keys)
+    attention = grouped_query(keys, common["hidden_size"])(keys.optional("sliding_window"))
+    ffn = MoEFFN(*routed_experts(keys, "num_local_experts"), keys.integer("intermediate_size"))
+    return common | {"layers": group_layers([(attention, ffn)] * layer_count(keys))}
 
 
 def _deepseek(keys: Keys) -> dict[str, Any]:
     """DeepSeek-V2, -V3, -R1, Kimi K2: latent attention, dense first layers, then experts with shared ones."""
-    common, layers, attention = _common(keys), _count(keys), _latent(keys)
-    experts, top_k = _experts(keys, "n_routed_experts")
+    common, layers = common_fields(keys), layer_count(keys)
+    attention: AttentionKind = latent_attention(keys)
+    if keys.given("index_topk"):
+        attention = sparse_latent_attention(keys)
+    experts, top_k = routed_experts(keys, "n_routed_experts")
     width = keys.integer("moe_intermediate_size")
     shared = width * keys.integer("n_shared_experts", default=0, least=0)
     # noaux_tc: a learned bias for each expert balances the load instead of a loss (DeepSeek-V3).
@@ -243,10 +177,12 @@ def _deepseek(keys: Keys) -> dict[str, Any]:
 
 def _gpt_oss(keys: Keys) -> dict[str, Any]:
     """gpt-oss: biases everywhere, attention sinks, every other layer with a window of 128."""
-    common, layers = _common(keys), _count(keys)
-    attention = _attention(keys, common["hidden_size"], bias=True, sinks=True)
-    ffn = MoEFFN(*_experts(keys, "num_local_experts"), keys.integer("intermediate_size"), bias=True, router_bias=True)
-    return common | {"layers": group_layers((attention(window), ffn) for window in _windows(keys, layers))}
+    common, layers = common_fields(keys), layer_count(keys)
+    attention = grouped_query(keys, common["hidden_size"], bias=True, sinks=True)
+    ffn = MoEFFN(
+        *routed_experts(keys, "num_local_experts"), keys.integer("intermediate_size"), bias=True, router_bias=True
+    )
+    return common | {"layers": group_layers((attention(window), ffn) for window in windows_of(keys, layers))}
 
 
 def _llama4(keys: Keys) -> dict[str, Any]:
@@ -254,9 +190,9 @@ def _llama4(keys: Keys) -> dict[str, Any]:
 
     A chunk of attention_chunk_size is read as a window of that size, which is the most that a query in it reaches.
     """
-    common, layers = _common(keys), _count(keys)
-    attention = _attention(keys, common["hidden_size"])  # its query-key norm has no parameters
-    experts, top_k = _experts(keys, "num_local_experts")
+    common, layers = common_fields(keys), layer_count(keys)
+    attention = grouped_query(keys, common["hidden_size"])  # its query-key norm has no parameters
+    experts, top_k = routed_experts(keys, "num_local_experts")
     width = keys.integer("intermediate_size")
     sparse: FFN = MoEFFN(experts, top_k, width, shared_width=width)
     dense: FFN = DenseFFN(keys.integer("intermediate_size_mlp"))
@@ -271,15 +207,65 @@ def _llama4(keys: Keys) -> dict[str, Any]:
 
 def _gemma3(keys: Keys) -> dict[str, Any]:
     """Gemma 3: norms before and after each part, five layers with a window for each one without."""
-    common, layers = _common(keys, tied=True), _count(keys)
-    attention = _attention(keys, common["hidden_size"], qk_norm=True)
+    common, layers = common_fields(keys, tied=True), layer_count(keys)
+    attention = grouped_query(keys, common["hidden_size"], qk_norm=True)
     ffn = DenseFFN(keys.integer("intermediate_size"))
     if keys.given("layer_types"):
-        windows = _windows(keys, layers)
+        windows = windows_of(keys, layers)
     else:
         window, every = keys.integer("sliding_window"), keys.integer("sliding_window_pattern")
         windows = [window if (layer + 1) % every else None for layer in range(layers)]
     return common | {"layers": group_layers((attention(window), ffn) for window in windows), "post_norms": True}
+
+
+def _gptj(keys: Keys) -> dict[str, Any]:
+    """GPT-J: attention and FFN in parallel behind one LayerNorm, biases in the FFN alone, an untied head.
+
+    The bias of the head (one value a word) is left out.
+    """
+    common = common_fields(keys)
+    attention = grouped_query(keys, common["hidden_size"])(None)
+    ffn = DenseFFN(keys.integer("n_inner", default=4 * common["hidden_size"]), 2, bias=True)
+    layers = group_layers([(attention, ffn)] * layer_count(keys))
+    return common | {"layers": layers, "parallel_block": True, "norm_bias": True}
+
+
+def _falcon(keys: Keys) -> dict[str, Any]:
+    """Falcon: multi-query (7B) or grouped queries (40B, 180B), two matrices, attention and FFN in parallel, tied head.
+
+    Falcon-40B and -180B norm the two parts apart; both norms read the same input and are counted as one.
+    """
+    common = common_fields(keys, context=2048, tied=True)
+    hidden, bias = common["hidden_size"], keys.flag("bias", False)
+    new, multi = keys.flag("new_decoder_architecture", False), keys.flag("multi_query", True)
+    if keys.flag("alibi", False):
+        keys.wrong("alibi is true", "alibi", "only Falcon with rotary embeddings is known")
+    kv_heads = keys.integer("num_kv_heads") if new else (1 if multi else None)
+    attention = grouped_query(keys, hidden, bias=bias, kv_heads=kv_heads)(None)
+    ffn = DenseFFN(keys.integer("ffn_hidden_size", default=4 * hidden), 2, bias=bias)
+    return common | {
+        "layers": group_layers([(attention, ffn)] * layer_count(keys)),
+        "parallel_block": keys.flag("parallel_attn", True),
+        "norm_bias": True,
+    }
+
+
+def _gemma(keys: Keys) -> dict[str, Any]:
+    """Gemma 1: Llama with a tied head."""
+    return _llama(keys, tied=True)
+
+
+def _minimax_m2(keys: Keys) -> dict[str, Any]:
+    """MiniMax M2: experts in every layer, a norm over all query heads together and one over all key heads.
+
+    The norms are counted as one of head_dim each.
+    """
+    common = common_fields(keys)
+    attention = grouped_query(keys, common["hidden_size"], qk_norm=keys.flag("use_qk_norm", True))(None)
+    width, shared = keys.integer("intermediate_size"), keys.integer("shared_intermediate_size", default=0, least=0)
+    bias = keys.flag("use_routing_bias", True)
+    ffn = MoEFFN(*routed_experts(keys, "num_local_experts"), width, shared, router_bias=bias)
+    return common | {"layers": group_layers([(attention, ffn)] * layer_count(keys))}
 
 
 READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
@@ -296,7 +282,18 @@ READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
     "deepseek_v2": _deepseek,
     "deepseek_v3": _deepseek,
     "kimi_k2": _deepseek,
+    "deepseek_v32": _deepseek,
+    "glm_moe_dsa": _deepseek,
     "gpt_oss": _gpt_oss,
     "llama4_text": _llama4,
+    "gemma": _gemma,
     "gemma3_text": _gemma3,
+    "gptj": _gptj,
+    "falcon": _falcon,
+    "minimax_m2": _minimax_m2,
+    "qwen3_vl_text": _qwen3,
+    "qwen3_vl_moe_text": _qwen3_moe,
+    "qwen3_5_text": qwen3_5,
+    "qwen3_5_moe_text": qwen3_5,
+    "nemotron_h": nemotron_h,
 }

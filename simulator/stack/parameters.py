@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from simulator.provenance import Block
 from simulator.quantity import Fraction, Known, Label, Ratio, Share, quantity
 
+
+def _at_least_one(order: Known) -> Known:
+    if order < 1:
+        raise ValueError("must be 1 (the times add) or more (larger: the longer one counts)")
+    return order
+
+
 Overhead = Annotated[Known, quantity("s", zero=True)]
 Bytes0 = Annotated[Known, quantity("B", zero=True)]
+Order = Annotated[Known, quantity(""), AfterValidator(_at_least_one)]
 NONE = Known(0.0)
 B = TypeVar("B", bound=Block)
 
@@ -38,11 +46,16 @@ class Parameters(Block):
 
     streaming: dict[str, Fraction] = Field(description="Share of peak bandwidth for weights, by number format.")
     matmul: dict[str, Fraction] = Field(description="Share of peak FLOP/s of large products, by compute format.")
+    matmul_half_width: Annotated[Known, quantity("", zero=True)] = Field(
+        NONE, description="sqrt(n*k) on one chip at which a product reaches half of `matmul`; 0: no such loss."
+    )
     expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
     overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
     activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
     kv_streaming: Fraction = Field(description="Share of peak bandwidth for keys and values in decode.")
-    decode_attention: Fraction = Field(description="Share of the 16-bit peak that decode attention reaches.")
+    decode_attention: dict[str, Fraction] = Field(
+        description="Share of the 16-bit peak that decode attention reaches, by number format of the cache."
+    )
     prefill_attention: Fraction = Field(description="Share of the 16-bit peak that prefill attention reaches.")
     layer_overhead: Overhead = Field(description="Per layer, whatever the chip and the tensor parallelism.")
     thread_overhead: Overhead = Field(NONE, description="Per layer and core (barriers of CPU stacks).")
@@ -51,7 +64,10 @@ class Parameters(Block):
     )
     prefill_layer_overhead: Overhead = Field(NONE, description="Per layer, more, in a step that holds a prompt.")
     step_overhead: Overhead = Field(NONE, description="Per step, added.")
-    host_floor: Overhead = Field(NONE, description="Shortest step that the serving loop allows.")
+    host_floor: Overhead = Field(NONE, description="Time that the serving loop takes for a step, beside the device.")
+    host_norm: Order = Field(
+        Known(4.0), description="p of the p-norm that joins the device's time and `host_floor`: 1 adds."
+    )
     sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
     sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
     vocabulary_overhead: Overhead = Field(NONE, description="Per entry of the vocabulary and emitting sequence.")
@@ -65,13 +81,12 @@ class Parameters(Block):
 def part_of(model: type[Block]) -> type[Block]:
     """The model with nothing required, blocks inside it likewise: what may be said of one chip alone."""
     fields: dict[str, Any] = {}
-    for name, hint in get_type_hints(model, include_extras=True).items():
-        if name in model.model_fields and name not in Block.model_fields:
-            blocks = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, Block)]
-            fields[name] = (
-                part_of(blocks[0]) if blocks else hint,
-                Field(None, description=model.model_fields[name].description),
-            )
+    hints = get_type_hints(model, include_extras=True)
+    for name, field in model.model_fields.items():
+        if name not in Block.model_fields:
+            hint = hints[name]
+            inside = part_of(hint) if isinstance(hint, type) and issubclass(hint, Block) else hint
+            fields[name] = inside, Field(None, description=field.description)
     part: type[Block] = create_model(f"{model.__name__}OnOneChip", __base__=Block, __doc__=model.__doc__, **fields)
     return part
 

@@ -102,9 +102,10 @@ def _without_outdone(part: Marked, whole: Marked, file: str) -> Marked:
     left = {}
     for key, mark in part.value.items():
         above = whole.value.get(key)
-        both = above is not None and isinstance(mark.value, dict) and isinstance(above.value, dict)
-        if both and "value" not in above.value:
+        if above is None:
+            left[key] = mark
+        elif isinstance(mark.value, dict) and isinstance(above.value, dict) and "value" not in above.value:
             left[key] = _without_outdone(mark, above, file)
-        elif above is None or above.where.file != file or mark.where.file == file:
+        elif above.where.file != file or mark.where.file == file:
             left[key] = mark
     return replace(part, value=left)

@@ -10,7 +10,7 @@ import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.machine import Machine
-from simulator.cost.step import cost_of, marginal_joules, step_cost
+from simulator.cost.step import HostFloor, cost_of, marginal_joules, step_cost
 from simulator.errors import RamwiseError
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -131,16 +131,16 @@ def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
 def step_seconds(
     architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
 ) -> np.ndarray:
-    """Seconds of each step: the operations' time and the stack's overheads, at least the host's floor and what the
-    power cap allows. The same as the engine's table, but priced at these steps alone."""
+    """Seconds of each step: the operations' time and the stack's overheads, joined with the host's time, and at least
+    what the power cap allows. The same as the engine's table, but priced at these steps alone."""
     operations = _operations(architecture, precision, machine, steps)
     overheads = _overheads(architecture, precision, machine, steps)
     joules = np.asarray(marginal_joules(operations, machine), dtype=float)
     power = machine.profile.chip.power
     work = np.asarray(operations.total_seconds, dtype=float) + overheads
-    floor = float(machine.stack.host_floor)
+    host = HostFloor(float(machine.stack.host_floor), float(machine.stack.host_norm))
     limit = joules / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(np.maximum(work, floor), limit))
+    return np.asarray(np.maximum(host.joined(work), limit))
 
 
 def _operations(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> Amount:

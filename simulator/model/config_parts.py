@@ -1,0 +1,103 @@
+"""Keys of a config.json that many families share -> attention, experts, windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simulator.model.attention import GroupedQueryAttention, LatentAttention
+from simulator.model.config_keys import Keys
+from simulator.model.sparse_attention import SparseLatentAttention
+
+
+def common_fields(keys: Keys, *, context: int | None = None, tied: bool = False) -> dict[str, Any]:
+    """Fields that every config names alike. `tied` is the class's own default, as transformers has it."""
+    return {
+        "hidden_size": keys.integer("hidden_size", "n_embd"),
+        "vocab_size": keys.integer("vocab_size"),
+        "max_context": keys.integer("max_position_embeddings", "n_positions", "seq_length", default=context),
+        "tied_embeddings": keys.flag("tie_word_embeddings", tied),
+    }
+
+
+def layer_count(keys: Keys) -> int:
+    """Layers in all."""
+    return keys.integer("num_hidden_layers", "n_layer", most=10_000)
+
+
+def grouped_query(
+    keys: Keys,
+    hidden: int,
+    *,
+    bias: bool = False,
+    qkv_bias: bool | None = None,
+    kv_heads: int | None = None,
+    **options: Any,
+) -> Callable[[int | None], GroupedQueryAttention]:
+    """Window -> grouped-query attention. head_dim is hidden/heads and key-value heads are the heads where not given."""
+    heads = keys.integer("num_attention_heads", "n_head")
+    kv = keys.integer("num_key_value_heads", default=kv_heads or heads)
+    if not keys.given("head_dim") and hidden % heads:
+        keys.wrong(
+            f"{heads} attention heads do not divide hidden_size {hidden}", "num_attention_heads", "give head_dim"
+        )
+    if heads % kv:
+        mend = "every key-value head serves as many query heads"
+        keys.wrong(f"{kv} key-value heads do not divide {heads} attention heads", "num_key_value_heads", mend)
+    head_dim = keys.integer("head_dim", default=max(1, hidden // heads))
+    output_bias = keys.flag("attention_bias", bias)
+    qkv = output_bias if qkv_bias is None else qkv_bias
+    return lambda window: GroupedQueryAttention(
+        heads, kv, head_dim, window, qkv_bias=qkv, output_bias=output_bias, **options
+    )
+
+
+def latent_attention(keys: Keys) -> LatentAttention:
+    """Multi-head latent attention as DeepSeek names its parts."""
+    return LatentAttention(
+        keys.integer("num_attention_heads"),
+        keys.integer("kv_lora_rank"),
+        keys.integer("qk_nope_head_dim"),
+        keys.integer("qk_rope_head_dim"),
+        keys.integer("v_head_dim"),
+        keys.optional("q_lora_rank"),
+    )
+
+
+def sparse_latent_attention(keys: Keys) -> SparseLatentAttention:
+    """Latent attention with an indexer in every layer; layers that share one indexer's choice are not known."""
+    kinds = keys.data.get("indexer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full" for kind in kinds) or keys.data.get("index_topk_freq", 1) != 1:
+        keys.wrong("layers share the indexer's choice", "indexer_types", "only an indexer in every layer is known")
+    return SparseLatentAttention(
+        latent_attention(keys),
+        keys.integer("index_n_heads"),
+        keys.integer("index_head_dim"),
+        keys.integer("index_topk"),
+    )
+
+
+def routed_experts(keys: Keys, *names: str) -> tuple[int, int]:
+    """Routed experts and how many of them a token uses."""
+    experts = keys.integer(*names, most=100_000)
+    top_k = keys.integer("num_experts_per_tok")
+    if top_k > experts:
+        keys.wrong(f"num_experts_per_tok {top_k} is more than {experts} experts", "num_experts_per_tok")
+    return experts, top_k
+
+
+def windows_of(keys: Keys, layers: int) -> list[int | None]:
+    """The window of each layer from layer_types and sliding_window."""
+    kinds = keys.entries("layer_types", layers, ("full_attention", "sliding_attention"))
+    window = keys.integer("sliding_window") if "sliding_attention" in kinds else None
+    return [window if kind == "sliding_attention" else None for kind in kinds]
+
+
+def qwen_windows(keys: Keys, layers: int) -> list[int | None]:
+    """Qwen: only with use_sliding_window, and then from layer max_window_layers on."""
+    if not keys.flag("use_sliding_window", False):
+        return [None] * layers
+    if keys.given("layer_types"):
+        return windows_of(keys, layers)
+    window, first = keys.integer("sliding_window"), keys.integer("max_window_layers", least=0)
+    return [window if layer >= first else None for layer in range(layers)]

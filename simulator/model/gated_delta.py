@@ -1,0 +1,110 @@
+"""Gated DeltaNet (Yang et al. 2024): linear attention with a state of fixed size (Qwen3-Next, Qwen3.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import ClassVar
+
+from simulator.errors import Problem
+from simulator.model.mamba import GATE_FLOPS, STATE_BYTES
+from simulator.model.number_format import Precision
+from simulator.model.operation import Batch, Matmul, Operation, Vector
+from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
+from simulator.model.scores import QUERY_TILE, scores
+
+CHUNK = 64
+"""Tokens that share one pass over the state in a prefill kernel (chunk_size of the delta rule in transformers)."""
+
+UPDATE_FLOPS = 7.0
+"""Elementary operations per value of the state and token: decay one, S'k two, the outer product's sum two, S'q two."""
+
+
+@dataclass(frozen=True)
+class GatedDeltaNet:
+    """S_t = a_t*S_(t-1) + k_t*b_t*(v_t - (a_t*S_(t-1))'k_t)', o_t = S_t'q_t: a [key_dim, value_dim] state a value head.
+
+    `key_heads` of queries and keys serve `heads` of values; a causal convolution of `kernel` taps passes over q, k and
+    v; the output is gated by z. A sequence keeps heads*key_dim*value_dim values in 32 bits and kernel - 1 inputs of the
+    convolution. The state is like the single entry of a cache with a window of one token. tp cuts the heads.
+    """
+
+    kind: ClassVar[str] = "gated_delta"
+
+    heads: int
+    key_heads: int
+    key_dim: int
+    value_dim: int
+    kernel: int
+
+    @property
+    def window(self) -> int | None:
+        """One token: what came before it is in the state."""
+        return 1
+
+    @property
+    def reads(self) -> tuple[int | None, ...]:
+        """Its window alone."""
+        return (self.window,)
+
+    def _cut(self, tp: int) -> tuple[int, int, int]:
+        """Value heads on one chip, the width of their queries (or keys), and of their values."""
+        heads = ceil(self.heads / tp)
+        return heads, max(1, ceil(self.key_heads / tp)) * self.key_dim, heads * self.value_dim
+
+    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
+        """hidden*(2*keys + 2*values + 2*heads) + values*hidden, keys = key_heads*key_dim, values = heads*value_dim.
+
+        With the norms (never quantised): the convolution, dt and A of each head, and the gated norm of value_dim.
+        """
+        heads, keys, values = self._cut(parallelism.tp)
+        small = (2 * keys + values) * self.kernel + 2 * heads + self.value_dim
+        return {"attention": float(hidden * (2 * keys + 3 * values + 2 * heads)), "norm": float(small)}
+
+    def kv_bytes_per_token(self, precision: Precision, tp: int = 1) -> float:
+        """heads/tp * key_dim * value_dim * 4: the state, of which there is one whatever the length."""
+        return self._cut(tp)[2] * self.key_dim * STATE_BYTES
+
+    def state_bytes(self, precision: Precision, tp: int = 1) -> float:
+        """The last kernel - 1 inputs of the convolution, in 16 bits."""
+        _, keys, values = self._cut(tp)
+        return float((self.kernel - 1) * (2 * keys + values) * ACTIVATION_BYTES)
+
+    def check(self, parallelism: Parallelism) -> list[Problem]:
+        """tp divides the value heads, and divides the key heads or is a multiple of them."""
+        both = [tp for tp in divisors(self.heads) if self.key_heads % tp == 0 or tp % self.key_heads == 0]
+        return not_legal("tp", parallelism.tp, f"{self.heads} value heads over {self.key_heads} key heads", both)
+
+    def operations(
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+    ) -> list[Operation]:
+        """Projections (fused), convolution, the delta rule, gated norm, output projection.
+
+        Decode: 7 FLOPs a value of the state, which is read and written. Prefill, in chunks of Q = 64 tokens (the WY
+        form): a token and head cost 2*Q*(3*key_dim + 2*value_dim) FLOPs inside the chunk (k'k, q'k, and the products
+        with keys and values) and 6*key_dim*value_dim with the state, which is written and read once a chunk.
+        """
+        heads, keys, values = self._cut(parallelism.tp)
+        stored, tokens = precision.format_of("attention"), batch.tokens
+        channels, state = 2 * keys + values, values * self.key_dim
+        moved = 2.0 * self.kv_bytes_per_token(precision, parallelism.tp)
+        inside = 2.0 * CHUNK * heads * (3 * self.key_dim + 2 * self.value_dim)
+        return [
+            Matmul("qkvz projection", tokens, channels + values + 2 * heads, hidden, stored, "attention", 1.0, repeat),
+            Vector(
+                "convolution",
+                tokens * (2.0 * self.kernel * channels),
+                tokens * (2 * channels * ACTIVATION_BYTES),
+                repeat,
+            ),
+            *scores(
+                batch,
+                self.window,
+                decode=(UPDATE_FLOPS * state, moved),
+                prefill=(inside + 6.0 * state, moved * (QUERY_TILE / CHUNK)),
+                format="fp32",
+                repeat=repeat,
+            ),
+            Vector("gated norm", tokens * (GATE_FLOPS * values), tokens * (3 * values * ACTIVATION_BYTES), repeat),
+            Matmul("output projection", tokens, hidden, values, stored, "attention", 1.0, repeat),
+        ]
