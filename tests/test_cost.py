@@ -382,7 +382,7 @@ def test_narrow_products_reach_less_of_the_peak() -> None:
     rows, d = 1e6, 1024
     full, half = (matmul(square(rows, d), chips).seconds["compute"] for chips in (wide, narrow))
     memory = matmul(square(rows, d), wide).seconds["hbm"]
-    assert memory < 0.05 * full
+    assert memory < 0.1 * full
     assert half / full == pytest.approx(2.0, rel=0.05)
 
 
