@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.cost.machine import Machine
-from simulator.cost.step import StepCost, StepTable, step_cost
+from simulator.cost.step import StepCost, step_cost
+from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from simulator.cost.step import largest
+from simulator.cost.piece import Line, Piece, largest
+from simulator.cost.ticks import TICKS_PER_SECOND, ticks
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import TICKS_PER_SECOND, ticks
 from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
-from simulator.engine.step_time import Line, Piece
 from simulator.engine.traffic import Workload
 
 MS = round(TICKS_PER_SECOND / 1000)

@@ -13,7 +13,10 @@ from simulator.cost.access import gather, stream
 from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
-from simulator.cost.step import TICKS_PER_SECOND, HostFloor, StepTable, cost_of, largest, marginal_joules, step_cost
+from simulator.cost.piece import largest
+from simulator.cost.step import HostFloor, cost_of, marginal_joules, step_cost
+from simulator.cost.step_table import StepTable
+from simulator.cost.ticks import TICKS_PER_SECOND
 from simulator.errors import StackError
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.ffn.moe import MoEFFN

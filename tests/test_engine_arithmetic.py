@@ -5,11 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.cost.step import largest
+from simulator.cost.piece import elapsed, largest, steps_until
 from simulator.engine.context import NEVER, ContextSum, pair_growth, prefill_pairs
 from simulator.engine.kv_cache import BlockDemand, KvLimits
 from simulator.engine.sequence import Sequence
-from simulator.engine.step_time import elapsed, steps_until
 
 quick = settings(max_examples=300, deadline=None, derandomize=True)
 windows = st.none() | st.integers(1, 40)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from simulator.cost.machine import Machine
-from simulator.cost.step import StepTable, step_cost
+from simulator.cost.step import step_cost
+from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from simulator.cost.machine import Machine
-from simulator.cost.step import TICKS_PER_SECOND, StepTable, step_cost
+from simulator.cost.step import step_cost
+from simulator.cost.step_table import StepTable
+from simulator.cost.ticks import TICKS_PER_SECOND
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.number_format import FORMATS, Precision
 from simulator.model.parallelism import Parallelism

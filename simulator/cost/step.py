@@ -27,15 +27,9 @@ from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Attention, Batch, Collective, Gather, Matmul, Operation, Stream
 from simulator.stack.stack import of_format
 
-TICKS_PER_SECOND = 2.0**50
-"""The engine's unit of time: whole ticks, so that sums are exact (engine/clock.py)."""
-
 PARTS = 64
 SHARES = (0, 3, 8, 16, 26, 36, 45, 52, 57, 61, 63, 64)
 """Slopes of the tangents that stand for the norm with the host's time, in parts of PARTS."""
-
-Line = tuple[int, int]
-Piece = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -197,82 +191,3 @@ def marginal_joules(amount: Amount, machine: Machine) -> Array:
     if power.link is not None:
         joules = joules + amount.sent * float(power.link)
     return joules
-
-
-class StepTable:
-    """`StepTime` for the engine: whole ticks. Durations are the larger of straight lines over the steps of a run."""
-
-    def __init__(self, cost: StepCost, machine: Machine) -> None:
-        self.windows = cost.windows
-        room = float(machine.profile.chip.power.cap) - float(machine.profile.chip.power.idle)
-        amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
-        # Under a host floor work counts in multiples of PARTS ticks (57 fs), of which every share is a whole number.
-        grain = PARTS if cost.floor.seconds else 1
-        work = [_ticks(amount.total_seconds / grain) * grain for amount in amounts]
-        limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
-        # Where no part's energy needs more time than its work, no sum of parts does.
-        capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, work, strict=True))
-        self._lines = [_Tariff(work, len(self.windows))]
-        if capped:
-            self._lines.append(_Tariff(limit, len(self.windows)))
-        self._host = [(share, int(_ticks(seconds))) for share, seconds in cost.floor.tangents]
-        self._free_from = cost.floor.free_from_s * TICKS_PER_SECOND
-
-    def pieces(
-        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
-    ) -> tuple[Piece, ...]:
-        """Durations of `steps` steps: pieces (steps, first, increment)."""
-        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._lines]
-        work = lines[0]
-        if work[0] < self._free_from:
-            lines[:1] = [(share * (work[0] // PARTS) + host, share * (work[1] // PARTS)) for share, host in self._host]
-        if len(lines) == 1:
-            return ((steps, *lines[0]),)
-        return largest(lines, steps)
-
-
-def largest(lines: list[Line], steps: int) -> tuple[Piece, ...]:
-    """The largest of straight lines over steps 0 .. steps-1, as pieces."""
-    pieces: list[Piece] = []
-    done = 0
-    while done < steps:
-        first, increment = max((a + b * done, b) for a, b in lines)
-        until = steps
-        for a, b in lines:
-            here = a + b * done
-            if b > increment:  # overtakes: the first later step in which it is larger
-                until = min(until, done + (first - here) // (b - increment) + 1)
-        pieces.append((until - done, first, increment))
-        done = until
-    return tuple(pieces)
-
-
-class _Tariff:
-    """Ticks of a step as a straight line over the steps of a run."""
-
-    __slots__ = ("_keys", "_outputs", "_pairs", "_prefill", "_tokens")
-
-    def __init__(self, parts: list[np.ndarray], windows: int) -> None:
-        self._tokens: list[int] = parts[0].tolist()
-        self._outputs: list[int] = parts[1].tolist()
-        self._prefill = int(parts[2])
-        self._keys = [int(part) for part in parts[3 : 3 + windows]]
-        self._pairs = [int(part) for part in parts[3 + windows :]]
-
-    def line(self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None) -> Line:
-        value = self._tokens[tokens] + self._outputs[outputs]
-        increment = 0
-        for (total, growth), price in zip(keys, self._keys, strict=True):
-            value += total * price
-            increment += growth * price
-        if pairs is not None:
-            value += self._prefill
-            for (total, growth), price in zip(pairs, self._pairs, strict=True):
-                value += total * price
-                increment += growth * price
-        return value, increment
-
-
-def _ticks(seconds: Array) -> np.ndarray:
-    """Whole ticks, as integers."""
-    return np.rint(np.asarray(seconds) * TICKS_PER_SECOND).astype(np.int64)

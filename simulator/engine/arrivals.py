@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from simpy.events import Event
 
-from simulator.engine.clock import ARRIVAL, BOUNDARY, Clock, ticks
+from simulator.cost.ticks import ticks
+from simulator.engine.clock import ARRIVAL, BOUNDARY, Clock
 
 
 class Sleeper(Protocol):

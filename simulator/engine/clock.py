@@ -1,8 +1,4 @@
-"""The clock: a SimPy environment in whole ticks, so that time is exact.
-
-A tick is 2**-50 s (0.9 fs). Integers add without rounding, in any order: a run of n steps ends at the same instant
-whether it was stepped through or summed in closed form, and the same run gives the same bits on every machine.
-"""
+"""The clock: a SimPy environment in whole ticks (cost/ticks.py)."""
 
 from __future__ import annotations
 
@@ -12,9 +8,6 @@ from heapq import heappop, heappush
 import simpy
 from simpy.events import NORMAL, URGENT, Event
 
-TICKS_PER_SECOND = 2.0**50
-SECONDS_PER_TICK = 2.0**-50
-
 ARRIVAL = URGENT
 """Arrivals at an instant come before the step boundary at the same instant, and so can join its next step."""
 
@@ -22,11 +15,6 @@ BOUNDARY = NORMAL
 """Boundaries at the same instant come in the order of their replicas: add the replica's number."""
 
 Action = Callable[[Event], None]
-
-
-def ticks(seconds: float) -> int:
-    """The nearest whole tick."""
-    return round(seconds * TICKS_PER_SECOND)
 
 
 class Clock(simpy.Environment):

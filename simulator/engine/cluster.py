@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.arrivals import ClosedLoop, OpenLoop
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import SECONDS_PER_TICK, Clock
+from simulator.engine.clock import Clock
 from simulator.engine.collect import collect
 from simulator.engine.exact import ExactReplica
 from simulator.engine.kv_cache import KvLimits

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from simulator.cost.piece import Line
+from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import BOUNDARY, SECONDS_PER_TICK, Clock
+from simulator.engine.clock import BOUNDARY, Clock
 from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
-from simulator.engine.step_time import Line, StepTime
+from simulator.engine.step_time import StepTime
 
 
 class ExactReplica:

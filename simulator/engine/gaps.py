@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simulator.engine.clock import SECONDS_PER_TICK
+from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.records import SegmentRecords, TokenGaps
 
 EXACT_STEPS = 5_000_000

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.engine.clock import SECONDS_PER_TICK
+from simulator.cost.ticks import SECONDS_PER_TICK
 
 
 @dataclass(frozen=True)

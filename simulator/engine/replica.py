@@ -17,14 +17,16 @@ from heapq import heappop, heappush
 
 from simpy.events import Event
 
+from simulator.cost.piece import Line, Piece, elapsed, steps_until
+from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import BOUNDARY, SECONDS_PER_TICK, Clock
+from simulator.engine.clock import BOUNDARY, Clock
 from simulator.engine.context import ContextSum, pair_growth, prefill_pairs
 from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import BlockDemand, KvLimits
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
-from simulator.engine.step_time import Line, Piece, StepTime, elapsed, steps_until
+from simulator.engine.step_time import StepTime
 
 Chunk = tuple[Sequence, int]
 

@@ -1,0 +1,74 @@
+"""The costs of steps as the engine wants them: whole ticks, straight lines over the steps of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.cost.machine import Machine
+from simulator.cost.piece import Line, Piece, largest
+from simulator.cost.step import PARTS, StepCost, marginal_joules
+from simulator.cost.ticks import TICKS_PER_SECOND
+from simulator.model.operation import Array
+
+
+class StepTable:
+    """`StepTime` for the engine: whole ticks. Durations are the larger of straight lines over the steps of a run."""
+
+    def __init__(self, cost: StepCost, machine: Machine) -> None:
+        self.windows = cost.windows
+        room = float(machine.profile.chip.power.cap) - float(machine.profile.chip.power.idle)
+        amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
+        # Under a host floor work counts in multiples of PARTS ticks (57 fs), of which every share is a whole number.
+        grain = PARTS if cost.floor.seconds else 1
+        work = [_ticks(amount.total_seconds / grain) * grain for amount in amounts]
+        limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
+        # Where no part's energy needs more time than its work, no sum of parts does.
+        capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, work, strict=True))
+        self._lines = [_Tariff(work, len(self.windows))]
+        if capped:
+            self._lines.append(_Tariff(limit, len(self.windows)))
+        self._host = [(share, int(_ticks(seconds))) for share, seconds in cost.floor.tangents]
+        self._free_from = cost.floor.free_from_s * TICKS_PER_SECOND
+
+    def pieces(
+        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
+    ) -> tuple[Piece, ...]:
+        """Durations of `steps` steps: pieces (steps, first, increment)."""
+        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._lines]
+        work = lines[0]
+        if work[0] < self._free_from:
+            lines[:1] = [(share * (work[0] // PARTS) + host, share * (work[1] // PARTS)) for share, host in self._host]
+        if len(lines) == 1:
+            return ((steps, *lines[0]),)
+        return largest(lines, steps)
+
+
+class _Tariff:
+    """Ticks of a step as a straight line over the steps of a run."""
+
+    __slots__ = ("_keys", "_outputs", "_pairs", "_prefill", "_tokens")
+
+    def __init__(self, parts: list[np.ndarray], windows: int) -> None:
+        self._tokens: list[int] = parts[0].tolist()
+        self._outputs: list[int] = parts[1].tolist()
+        self._prefill = int(parts[2])
+        self._keys = [int(part) for part in parts[3 : 3 + windows]]
+        self._pairs = [int(part) for part in parts[3 + windows :]]
+
+    def line(self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None) -> Line:
+        value = self._tokens[tokens] + self._outputs[outputs]
+        increment = 0
+        for (total, growth), price in zip(keys, self._keys, strict=True):
+            value += total * price
+            increment += growth * price
+        if pairs is not None:
+            value += self._prefill
+            for (total, growth), price in zip(pairs, self._pairs, strict=True):
+                value += total * price
+                increment += growth * price
+        return value, increment
+
+
+def _ticks(seconds: Array) -> np.ndarray:
+    """Whole ticks, as integers."""
+    return np.rint(np.asarray(seconds) * TICKS_PER_SECOND).astype(np.int64)
