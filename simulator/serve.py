@@ -112,14 +112,14 @@ def _noting(problems: list[Problem], where: Where) -> Iterator[None]:
 def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
     at = ("machines", index)
     profile = catalogue.load(choice.hardware, source.where((*at, "hardware")))
-    tp = choice.tp or max(1, profile.node.chips // (choice.pp * choice.dp))
-    layout = Parallelism(tp=tp, pp=choice.pp, dp=choice.dp, ep=choice.ep)
+    largest = max(1, profile.node.chips // (choice.pp * choice.dp))
+    layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
     if layout.chips > profile.node.chips:
         raise ScenarioError(
             Problem(
                 f"{layout} takes {layout.chips} chips, '{profile.name}' has {profile.node.chips}",
                 source.where(at),
-                f"write tp: {max(1, profile.node.chips // (choice.pp * choice.dp))}, or take a larger machine",
+                f"write tp: {largest}, or take a larger machine",
             )
         )
     stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
@@ -139,13 +139,17 @@ def _case(scenario: Scenario, choice: MachineChoice, machine: Machine, model: Ar
         max_outputs=limits.max_num_seqs,
     )
     longest = int((requests.input_tokens + requests.output_tokens).max())
-    room = KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks).longest
+    room = _kv_limits(sheet).longest
     if longest > room:
         raise CapacityError(
             f"a request of {longest:,} tokens does not fit the KV cache of {room:,} tokens; use more chips, a smaller "
             f"`precision.kv`, or a larger `memory_utilization`\n{sheet.text()}"
         )
     return Case(choice, model, precision, machine, sheet, requests)
+
+
+def _kv_limits(sheet: CapacitySheet) -> KvLimits:
+    return KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks)
 
 
 def slo(scenario: Scenario, source: Source) -> Slo | None:
@@ -168,7 +172,7 @@ def execute(
     progress: Callable[[int], None] | None = None,
 ) -> RunResult:
     """Simulate one case and summarise it."""
-    limits, sheet = scenario.limits, case.sheet
+    limits = scenario.limits
     cost = step_cost(
         case.architecture, case.precision, case.machine, limits.max_num_batched_tokens, limits.max_num_seqs
     )
@@ -176,7 +180,7 @@ def execute(
         case.requests,
         StepTable(cost, case.machine),
         BatchLimits(limits.max_num_seqs, limits.max_num_batched_tokens),
-        KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks),
+        _kv_limits(case.sheet),
         replicas=case.choice.replicas,
         router=scenario.router,
         exact=exact,

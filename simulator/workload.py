@@ -64,12 +64,12 @@ def find_trace(name: str, folder: Path, where: Where | None = None) -> Path:
 
 
 def _arrivals(traffic: Traffic, rate: float, rng: Generator, duration: float | None) -> np.ndarray:
-    many = {"requests": traffic.requests, "duration_s": duration}
+    requests = traffic.requests
     if traffic.process == "fixed":
-        return arrivals.fixed_rate(rate, **many)  # type: ignore[arg-type]
+        return arrivals.fixed_rate(rate, requests=requests, duration_s=duration)
     if traffic.process == "gamma" and traffic.burstiness is not None:
-        return arrivals.gamma(rate, float(traffic.burstiness), rng, **many)  # type: ignore[arg-type]
-    return arrivals.poisson(rate, rng, **many)  # type: ignore[arg-type]
+        return arrivals.gamma(rate, float(traffic.burstiness), rng, requests=requests, duration_s=duration)
+    return arrivals.poisson(rate, rng, requests=requests, duration_s=duration)
 
 
 def _lengths(traffic: Traffic, count: int, inputs: Generator, outputs: Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from simulator.cost.access import gather, stream
 from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
+from simulator.cost.energy import marginal_joules
+from simulator.cost.host_floor import HostFloor
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
 from simulator.cost.piece import largest
-from simulator.cost.step import HostFloor, cost_of, marginal_joules, step_cost
+from simulator.cost.step import cost_of, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.cost.ticks import TICKS_PER_SECOND
 from simulator.errors import StackError

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from simulator.cost.energy import marginal_joules
+from simulator.cost.host_floor import PARTS
 from simulator.cost.machine import Machine
 from simulator.cost.piece import Line, Piece, largest
-from simulator.cost.step import PARTS, StepCost, marginal_joules
+from simulator.cost.step import StepCost
 from simulator.cost.ticks import TICKS_PER_SECOND
 from simulator.model.operation import Array
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cost.amount import COMPUTE, NETWORK, OVERHEAD, Amount, add
+from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.energy import joules_by_component
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost
 from simulator.engine.records import RunRecords, SegmentRecords
@@ -123,15 +124,7 @@ def _all(values: dict[str, Any], rows: _Rows) -> Any:
 def _joules(amount: Amount, busy_s: np.ndarray, machine: Machine) -> tuple[dict[str, Any], np.ndarray]:
     """Joules above idle by component, and the factor by which the power limit shrinks them, row by row."""
     power = machine.profile.chip.power
-    joules: dict[str, Any] = {"active": busy_s * float(power.active)}
-    joules[COMPUTE] = sum(
-        (flops * float(power.flop[name]) for name, flops in amount.flops.items()), np.zeros(len(busy_s))
-    )
-    if machine.memory.energy is not None:
-        for tier, moved in amount.bytes.items():
-            joules[tier] = moved * float(machine.memory.energy)
-    if power.link is not None:
-        joules[NETWORK] = amount.sent * float(power.link)
+    joules: dict[str, Any] = {"active": busy_s * float(power.active), **joules_by_component(amount, machine)}
     drawn = sum(joules.values(), np.zeros(len(busy_s)))
     allowed = busy_s * (float(power.cap) - float(power.idle))
     return joules, np.minimum(1.0, allowed / np.maximum(drawn, 1e-300))

@@ -12,7 +12,7 @@ and prints the errors on the models left out: what to expect of rows that nobody
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from math import log
@@ -26,7 +26,7 @@ from simulator.quantity import Known, format_quantity
 from simulator.stack.stack import Stack
 from simulator.validation.predict import predict
 from simulator.validation.question import Interpreter, Question
-from simulator.validation.rows import read_rows, shipped, verdicts
+from simulator.validation.rows import measurements, verdicts
 
 SCALE = 0.05
 """Error of a row, as a logarithm, from which on it pulls no harder."""
@@ -68,17 +68,19 @@ def questions(stack: str, chip: str, files: Sequence[Path] = ()) -> list[Questio
     Raise InputError when there are none.
     """
     interpreter, judged = Interpreter(), verdicts()
-    rows = [row for file in files for row in read_rows(file)] if files else list(shipped())
-    asked = [interpreter.ask(row) for row in rows if not (row.dropped or row.apart or row.id in judged)]
-    found = {q.row.id: q for q in asked if isinstance(q, Question) and q.machine.stack.name == stack}
-    here = [q for q in found.values() if q.row.hardware == chip]
+    asked = [interpreter.ask(row) for row in measurements(files) if not (row.apart or row.id in judged)]
+    found = [q for q in asked if isinstance(q, Question) and q.machine.stack.name == stack]
+    simulated = predict(q for q in found if q.row.hardware == chip)
+    here = [q for q in found if isinstance(simulated.get(q.row.id), float)]
     if not here:
-        raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, {q.row.hardware for q in found.values()}))
+        raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, {q.row.hardware for q in found}))
     return here
 
 
 def fit(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SPREAD) -> Fit:
     """Fit the numbers at `paths` ('layer_overhead', 'streaming.bf16', ...) to the rows. All rows are of one stack."""
+    if not 0.0 < spread < float("inf"):
+        raise InputError(f"the spread is {spread:g}; write a number above 0, e.g. --spread {SPREAD}")
     stack = asked[0].machine.stack
     chosen = list(paths) or [path for path in USUAL if _has(stack, path)]
     missing = [path for path in chosen if not _has(stack, path)]
@@ -89,17 +91,21 @@ def fit(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SP
     start = np.array([_number(stack, path) for path in chosen])
 
     def errors(x: np.ndarray) -> np.ndarray:
-        changed = stack
-        for path, value in zip(chosen, start * np.exp(x), strict=True):
-            changed = _with(changed, path, float(value))
-        moved = [replace(q, machine=replace(q.machine, stack=changed)) for q in asked]
-        simulated = predict(moved)
-        return np.array([log(float(simulated[q.row.id]) / q.measured) for q in moved])  # type: ignore[arg-type]
+        return np.asarray(np.log1p(_errors(asked, dict(zip(chosen, (start * np.exp(x)).tolist(), strict=True)))))
 
     highest = np.array([log(MOST_SHARE / x) if _is_share(path) else 3.0 for path, x in zip(chosen, start, strict=True)])
     x = _minimum(errors, np.maximum(highest, 1e-4), spread)
-    numbers = {path: float(value) for path, value in zip(chosen, start * np.exp(x), strict=True)}
-    return Fit(numbers, np.expm1(errors(np.zeros(len(x)))), np.expm1(errors(x)))
+    numbers = dict(zip(chosen, (start * np.exp(x)).tolist(), strict=True))
+    return Fit(numbers, _errors(asked, {}), _errors(asked, numbers))
+
+
+def _errors(asked: Sequence[Question], numbers: Mapping[str, float]) -> np.ndarray:
+    """simulated / measured - 1 of each row, with these numbers in the place of the stack's."""
+    stack = asked[0].machine.stack
+    for path, value in numbers.items():
+        stack = _with(stack, path, value)
+    simulated = predict(replace(q, machine=replace(q.machine, stack=stack)) for q in asked)
+    return np.array([simulated[q.row.id] for q in asked], dtype=float) / [q.measured for q in asked] - 1.0
 
 
 def _minimum(errors: Callable[[np.ndarray], np.ndarray], highest: np.ndarray, spread: float) -> np.ndarray:
@@ -139,19 +145,15 @@ def _objective(e: np.ndarray, x: np.ndarray, spread: float) -> float:
 
 def leave_one_out(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SPREAD) -> np.ndarray:
     """Errors of every row, each from a fit without the rows of its model."""
+    models = sorted({q.architecture.name for q in asked})
+    if len(models) == 1:
+        raise InputError(f"all rows are of {models[0]}: none is left to fit without it")
     found = []
-    for model in sorted({q.architecture.name for q in asked}):
+    for model in models:
         others = [q for q in asked if q.architecture.name != model]
-        if others:
-            changed = others[0].machine.stack
-            for path, value in fit(others, paths, spread).numbers.items():
-                changed = _with(changed, path, value)
-            left = [
-                replace(q, machine=replace(q.machine, stack=changed)) for q in asked if q.architecture.name == model
-            ]
-            simulated = predict(left)
-            found += [float(simulated[q.row.id]) / q.measured - 1.0 for q in left]  # type: ignore[arg-type]
-    return np.array(found)
+        left = [q for q in asked if q.architecture.name == model]
+        found.append(_errors(left, fit(others, paths, spread).numbers))
+    return np.concatenate(found)
 
 
 def as_yaml(found: Fit, asked: Sequence[Question], today: date) -> str:
@@ -219,11 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         asked = questions(given.stack, given.chip, given.files)
         found = fit(asked, given.numbers, given.spread)
+        unseen = leave_one_out(asked, given.numbers, given.spread) if given.leave_one_out else None
     except InputError as error:
         raise SystemExit(f"fit: {error}") from None
     print(f"# before: {_figures(found.before)}\n# after:  {_figures(found.after)}")
-    if given.leave_one_out:
-        print(f"# models left out: {_figures(leave_one_out(asked, given.numbers, given.spread))}")
+    if unseen is not None:
+        print(f"# models left out: {_figures(unseen)}")
     print(as_yaml(found, asked, date.today()), end="")
 
 

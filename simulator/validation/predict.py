@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.energy import marginal_joules
+from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
-from simulator.cost.step import HostFloor, cost_of, marginal_joules, step_cost
+from simulator.cost.step import cost_of, step_cost
 from simulator.errors import RamwiseError
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -138,9 +140,8 @@ def step_seconds(
     joules = np.asarray(marginal_joules(operations, machine), dtype=float)
     power = machine.profile.chip.power
     work = np.asarray(operations.total_seconds, dtype=float) + overheads
-    host = HostFloor(float(machine.stack.host_floor), float(machine.stack.host_norm))
     limit = joules / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(host.joined(work), limit))
+    return np.asarray(np.maximum(host_floor(machine.stack).joined(work), limit))
 
 
 def _operations(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> Amount:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -145,6 +145,18 @@ def shipped() -> Iterator[Row]:
     """The measurements that come with ramwise."""
     for name in SHIPPED:
         yield from read_rows(FOLDER / name)
+
+
+def measurements(files: Sequence[Path | str] = ()) -> list[Row]:
+    """The rows of `files`, or the shipped ones when there are none, less those that are dropped.
+
+    Equal rows count once. Raise MeasurementError when two different rows share an id.
+    """
+    seen: dict[str, Row] = {}
+    for row in (row for file in files for row in read_rows(file)) if files else shipped():
+        if seen.setdefault(row.id, row) != row:
+            raise MeasurementError(f"two different rows are called '{row.id}'; give each its own id")
+    return [row for row in seen.values() if not row.dropped]
 
 
 def write_compact(rows: Iterable[Row], path: str | Path) -> None:

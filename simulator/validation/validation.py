@@ -11,7 +11,7 @@ from typing import Any
 from simulator.errors import unknown
 from simulator.validation.compare import Figures, Group, Point, figures, groups, points, reasons
 from simulator.validation.question import Interpreter
-from simulator.validation.rows import MeasurementError, Row, read_rows, shipped, verdicts
+from simulator.validation.rows import MeasurementError, measurements, verdicts
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,8 @@ def validate(
     file that cannot be read, and for a stack, chip or metric that nobody knows.
     """
     interpreter = Interpreter(profiles)
-    rows = [row for file in files for row in read_rows(file)] if files else list(shipped())
     judged = verdicts()
-    rows = [row for row in _once(rows) if not row.dropped]
+    rows = measurements(files)
     if stack is not None:
         _check("stack", stack, interpreter.stack_names())
         rows = [row for row in rows if interpreter.place(row)[1] == stack]
@@ -101,15 +100,6 @@ def validate(
         tuple(point for point in found if point.row.id in apart),
         wrong,
     )
-
-
-def _once(rows: Iterable[Row]) -> list[Row]:
-    """The rows, those with an id that an earlier one has left out when they are equal; refused when they differ."""
-    seen: dict[str, Row] = {}
-    for row in rows:
-        if seen.setdefault(row.id, row) != row:
-            raise MeasurementError(f"two different rows are called '{row.id}'; give each its own id")
-    return list(seen.values())
 
 
 def _check(kind: str, name: str, names: Iterable[str]) -> None:
