@@ -256,7 +256,7 @@ def test_ctrl_c_while_plots_are_drawn_keeps_the_figures(folder: Path) -> None:
 
 
 def test_the_module_runs_as_the_command(folder: Path) -> None:
-    command = [sys.executable, "-m", "simulator.cli", "run", "nothing.yaml"]
+    command = [sys.executable, "-m", "simulator", "run", "nothing.yaml"]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("ramwise: no such file: nothing.yaml; ")

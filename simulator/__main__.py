@@ -1,0 +1,5 @@
+"""`python -m simulator` is the command `ramwise`."""
+
+from simulator.cli import main
+
+main()

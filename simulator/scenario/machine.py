@@ -1,0 +1,26 @@
+"""A machine as a scenario chooses it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from simulator.scenario.precision import PrecisionChoice
+from simulator.strict import Strict
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class MachineChoice(Strict):
+    """A machine of the scenario: a hardware profile, how one replica is laid out on it, and how many replicas."""
+
+    hardware: str = Field(description="Name of a hardware profile, or a path of one.")
+    name: str | None = Field(None, description="What results call it; the profile's name when left out.")
+    tp: Count | None = Field(None, description="Tensor parallelism; all chips of the machine when left out.")
+    pp: Count = Field(1, description="Pipeline parallelism.")
+    dp: Count = Field(1, description="Data parallelism of the attention inside a replica.")
+    ep: Count = Field(1, description="Expert parallelism.")
+    replicas: Count = Field(1, description="Copies of the model behind the router, each on chips of its own.")
+    stack: str | None = Field(None, description="Software stack; the profile's default when left out.")
+    precision: PrecisionChoice = Field(PrecisionChoice(), description="Overrides the scenario's.")

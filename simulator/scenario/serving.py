@@ -1,0 +1,44 @@
+"""A serving scenario: which models, on which machines, under which traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simulator.scenario.limits import Limits, SloChoice
+from simulator.scenario.machine import MachineChoice
+from simulator.scenario.precision import PrecisionChoice
+from simulator.scenario.traffic import Traffic
+from simulator.strict import Strict
+
+
+class Scenario(Strict):
+    """Models x machines under one traffic."""
+
+    task: Literal["serve"] = "serve"
+    description: str = ""
+    model: str | tuple[str, ...] = Field(description="Names from the zoo or paths of config.json files.")
+    machines: tuple[MachineChoice, ...]
+    precision: PrecisionChoice = PrecisionChoice()
+    traffic: Traffic
+    limits: Limits = Limits()
+    router: Literal["round_robin", "least_outstanding"] = "least_outstanding"
+    slo: str | SloChoice | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Scenario:
+        if not self.models:
+            raise ValueError("model is an empty list; write model: llama-3.1-8b")
+        if not self.machines:
+            raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8}]")
+        twice = [name for name in self.models if self.models.count(name) > 1]
+        if twice:
+            raise ValueError(f"model names '{twice[0]}' twice; write each model once")
+        return self
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, one or several."""
+        return (self.model,) if isinstance(self.model, str) else self.model
