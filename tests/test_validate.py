@@ -21,6 +21,8 @@ from simulator.stack.stack import Stacks
 from simulator.validation import MeasurementError, aliases, print_validation, validate, write_validation
 from simulator.validation.baseline import baseline, lost
 from simulator.validation.compare import Point, figures, worst
+from simulator.validation.inference import Inference
+from simulator.validation.kinds import KINDS, kind_of
 from simulator.validation.predict import READINGS, Step, causal_pairs, step_seconds
 from simulator.validation.question import REFUSED, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
@@ -238,6 +240,20 @@ def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, text: str, messag
     with pytest.raises(MeasurementError) as caught:
         validate([path])
     assert message in str(caught.value)
+
+
+def test_columns_tell_the_kind_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tasting(Inference):
+        """Another kind, told by one more column."""
+
+        columns = Inference.columns | {"taste"}
+
+    monkeypatch.setitem(KINDS, "tasting", Tasting)
+    plain, sweet, broken = (tmp_path / f"{name}.csv" for name in ("plain", "sweet", "broken"))
+    plain.write_text(",".join(COLUMNS) + "\n")
+    sweet.write_text(",".join([*COLUMNS, "taste"]) + "\n")
+    broken.write_text("hardware,modell,metric,value,unit\n")
+    assert [kind_of(path) for path in (plain, sweet, broken)] == ["inference", "tasting", "inference"]
 
 
 def test_two_rows_of_one_id_are_refused_unless_equal(tmp_path: Path) -> None:

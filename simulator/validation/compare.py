@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from simulator.validation.predict import predict
-from simulator.validation.question import Interpreter, Question, Reason
-from simulator.validation.rows import UNITS, Row
+from simulator.validation.rows import Row
 
 Group = tuple[str, str, str, str]
 """Family, chip (as the row names it), stack, metric."""
+
+
+class Place(NamedTuple):
+    """Where a row belongs: family and stack ("-" where nothing is known), and the profile that its chip stands for."""
+
+    family: str
+    stack: str
+    profile: str | None
 
 
 @dataclass(frozen=True)
@@ -82,23 +88,6 @@ def figures(points: Sequence[Point]) -> Figures:
     sizes = np.abs(errors)
     median, p90, bias = float(np.median(sizes)), float(np.quantile(sizes, 0.9)), float(np.median(errors))
     return Figures(len(points), len(errors), coverage, median, p90, bias)
-
-
-def points(rows: Iterable[Row], interpreter: Interpreter) -> list[Point]:
-    """Simulate every row that can be expressed, in the order of `rows`."""
-    rows = list(rows)
-    asked = {row.id: interpreter.ask(row) for row in rows}
-    values = predict(question for question in asked.values() if isinstance(question, Question))
-    return [_point(row, asked[row.id], values, interpreter) for row in rows]
-
-
-def _point(row: Row, asked: Question | Reason, values: dict[str, float | Reason], interpreter: Interpreter) -> Point:
-    family, stack = interpreter.place(row)
-    value = asked if isinstance(asked, Reason) else values[row.id]
-    if isinstance(value, Reason):
-        return Point(row, family, stack, None, value.text)
-    assumed = asked.assumed if isinstance(asked, Question) else ""
-    return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)
 
 
 def groups(points: Iterable[Point]) -> dict[Group, list[Point]]:

@@ -138,14 +138,6 @@ class Interpreter:
         profile = self._profile(row)
         return None if isinstance(profile, Reason) else profile.name
 
-    def chip_names(self) -> list[str]:
-        """Every profile, by name."""
-        return self._catalogue.names()
-
-    def stack_names(self) -> list[str]:
-        """All stacks, in alphabetical order."""
-        return sorted(self._stacks)
-
     def _reading(self, row: Row) -> aliases.Entry | Reason:
         """How the metric of this engine is to be read."""
         if not _TIMINGS.match(row.metric):

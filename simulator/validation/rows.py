@@ -79,14 +79,10 @@ def read_rows(path: str | Path) -> list[Row]:
     A row without an id is called by its line. Raise MeasurementError with everything that is wrong.
     """
     path = Path(path)
-    try:
-        text = _text(path)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise MeasurementError(Problem(f"cannot read measurements: {why}", Where(str(path)))) from error
+    text = _text(path)
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    header = reader.fieldnames or ()
-    problems = [_missing(name, header, path) for name in REQUIRED if name not in header]
+    columns = reader.fieldnames or ()
+    problems = [_missing(name, columns, path) for name in REQUIRED if name not in columns]
     rows: list[Row] = []
     if not problems:
         for record in reader:
@@ -101,13 +97,22 @@ def read_rows(path: str | Path) -> list[Row]:
     return rows
 
 
+def header(path: Path) -> frozenset[str]:
+    """The columns that the first line of a CSV file (or .csv.gz) names. Raise MeasurementError."""
+    return frozenset(next(csv.reader(io.StringIO(_text(path), newline="")), ()))
+
+
 def _text(path: Path) -> str:
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise MeasurementError(Problem(f"cannot read measurements: {why}", Where(str(path)))) from error
 
 
-def _missing(name: str, header: Iterable[str], path: Path) -> Problem:
-    close = nearest(name, header)
+def _missing(name: str, columns: Iterable[str], path: Path) -> Problem:
+    close = nearest(name, columns)
     mend = f"is '{close}' meant?" if close else f"the first line names the columns: {', '.join(REQUIRED)}, ..."
     return Problem(f"no column '{name}'", Where(str(path), 1), mend)
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import unknown
-from simulator.validation.compare import Figures, Group, Point, figures, groups, points, reasons
-from simulator.validation.question import Interpreter
-from simulator.validation.rows import MeasurementError, measurements, verdicts
+from simulator.hardware.catalogue import Catalogue
+from simulator.stack.stack import Stacks
+from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
+from simulator.validation.kinds import KINDS, kind_of, shipped
+from simulator.validation.rows import MeasurementError, verdicts
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def validate(
     metric: str | None = None,
     profiles: Sequence[Path] = (),
 ) -> Validation:
-    """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none.
+    """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none. The
+    columns of a file tell its kind (kinds.py).
 
     stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
     metric; `profiles` are folders of machines, stacks and models beside the packaged ones.
@@ -80,26 +83,43 @@ def validate(
     their id, that measurements/excluded.csv names. Raise MeasurementError for a
     file that cannot be read, and for a stack, chip or metric that nobody knows.
     """
-    interpreter = Interpreter(profiles)
-    judged = verdicts()
-    rows = measurements(files)
+    kinds = {name: kind(profiles) for name, kind in KINDS.items()}
+    placed = [
+        (name, row, kinds[name].place(row))
+        for name, paths in _by_kind(files or shipped()).items()
+        for row in kinds[name].rows(paths)
+    ]
+    if len({row.id for _, row, _ in placed}) < len(placed):
+        raise MeasurementError("rows of different kinds share an id; give each its own id")
     if stack is not None:
-        _check("stack", stack, interpreter.stack_names())
-        rows = [row for row in rows if interpreter.place(row)[1] == stack]
+        _check("stack", stack, {*Stacks(profiles).paths(), *(place.stack for _, _, place in placed)})
+        placed = [entry for entry in placed if entry[2].stack == stack]
     if chip is not None:
-        _check("chip", chip, {*interpreter.chip_names(), *(row.hardware for row in rows)})
-        rows = [row for row in rows if chip in (row.hardware, interpreter.profile_name(row))]
+        _check("chip", chip, {*Catalogue(profiles).names(), *(row.hardware for _, row, _ in placed)})
+        placed = [entry for entry in placed if chip in (entry[1].hardware, entry[2].profile)]
     if metric is not None:
-        _check("metric", metric, {row.metric for row in rows})
-        rows = [row for row in rows if row.metric == metric]
-    wrong = {row.id: judged[row.id].reason for row in rows if row.id in judged and judged[row.id].excluded}
-    found = points((row for row in rows if row.id not in wrong), interpreter)
+        _check("metric", metric, {row.metric for _, row, _ in placed})
+        placed = [entry for entry in placed if entry[1].metric == metric]
+    judged = verdicts()
+    wrong = {row.id: judged[row.id].reason for _, row, _ in placed if row.id in judged and judged[row.id].excluded}
+    found = [
+        point
+        for name, kind in kinds.items()
+        for point in kind.points([row for of, row, _ in placed if of == name and row.id not in wrong])
+    ]
     apart = {point.row.id for point in found if point.row.apart or point.row.id in judged}
     return Validation(
         tuple(point for point in found if point.row.id not in apart),
         tuple(point for point in found if point.row.id in apart),
         wrong,
     )
+
+
+def _by_kind(files: Sequence[Path | str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in map(Path, files):
+        found.setdefault(kind_of(path), []).append(path)
+    return found
 
 
 def _check(kind: str, name: str, names: Iterable[str]) -> None:

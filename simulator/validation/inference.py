@@ -1,0 +1,45 @@
+"""Measurements of inference: a row is one metric of one deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from simulator.validation.compare import Place, Point
+from simulator.validation.predict import predict
+from simulator.validation.question import Interpreter, Question, Reason
+from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Row, measurements
+
+
+class Inference:
+    """The kind of gpu_inference.csv and nongpu_inference.csv."""
+
+    columns: ClassVar[frozenset[str]] = frozenset(REQUIRED)
+    shipped: ClassVar[tuple[Path, ...]] = tuple(FOLDER / name for name in SHIPPED)
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._interpreter = Interpreter(folders)
+
+    def rows(self, files: Sequence[Path]) -> list[Row]:
+        """The rows of the files; equal rows count once."""
+        return measurements(files)
+
+    def place(self, row: Row) -> Place:
+        """Family, stack and profile of a row; "-" where nothing is known."""
+        family, stack = self._interpreter.place(row)
+        return Place(family, stack, self._interpreter.profile_name(row))
+
+    def points(self, rows: Sequence[Row]) -> list[Point]:
+        """Simulate every row that can be expressed, in the order of `rows`."""
+        asked = {row.id: self._interpreter.ask(row) for row in rows}
+        values = predict(question for question in asked.values() if isinstance(question, Question))
+        return [self._point(row, asked[row.id], values) for row in rows]
+
+    def _point(self, row: Row, asked: Question | Reason, values: dict[str, float | Reason]) -> Point:
+        family, stack, _ = self.place(row)
+        value = asked if isinstance(asked, Reason) else values[row.id]
+        if isinstance(value, Reason):
+            return Point(row, family, stack, None, value.text)
+        assumed = asked.assumed if isinstance(asked, Question) else ""
+        return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)

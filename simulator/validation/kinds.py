@@ -1,0 +1,55 @@
+"""The kinds of measurements: which columns tell a kind, and how its rows become points. A kind is a file and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from simulator.validation.compare import Place, Point
+from simulator.validation.inference import Inference
+from simulator.validation.rows import Row, header
+
+
+class Kind(Protocol):
+    """Rows of one kind to points. Made with `folders` of machines, stacks and models that come before the packaged."""
+
+    columns: ClassVar[frozenset[str]]
+    """A file with all of these columns is of this kind; of several kinds, of the one with the most columns."""
+
+    shipped: ClassVar[tuple[Path, ...]]
+    """Files that come with ramwise."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None: ...
+
+    def rows(self, files: Sequence[Path]) -> list[Row]:
+        """The rows of the files, less those that are no measurement. Raise MeasurementError."""
+        ...
+
+    def place(self, row: Row) -> Place:
+        """What a row is filtered and grouped by, simulated or not."""
+        ...
+
+    def points(self, rows: Sequence[Row]) -> list[Point]:
+        """Every row with its simulated value or the reason why there is none, in their order."""
+        ...
+
+
+KINDS: dict[str, type[Kind]] = {
+    "inference": Inference,
+}
+
+
+def kind_of(path: Path) -> str:
+    """The kind that the first line of a file tells; the most similar one, whose reader will say what is missing.
+
+    Raise MeasurementError when the file cannot be read.
+    """
+    found = header(path)
+    missing = {name: len(kind.columns - found) for name, kind in KINDS.items()}
+    return min(KINDS, key=lambda name: (missing[name], -len(KINDS[name].columns)))
+
+
+def shipped() -> list[Path]:
+    """The measurements of all kinds that come with ramwise."""
+    return [path for kind in KINDS.values() for path in kind.shipped]
