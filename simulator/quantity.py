@@ -27,6 +27,7 @@ _TIMES = {
     **dict.fromkeys(("week", "weeks"), _WEEK),
     **dict.fromkeys(("year", "years"), _YEAR),
 }
+_GIGA = {"G": 1e9, "Gi": 2.0**30, "T": 1e12, "Ti": 2.0**40}
 _NUMBER = re.compile(
     r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)\b)\s*(?P<unit>.*?)\s*", re.IGNORECASE
 )
@@ -133,6 +134,7 @@ UNITS: dict[str, Unit] = {
     ),
     "USD": Unit("40000 USD"),
     "USD/h": Unit("2.5 USD/h", words={"USD/day": 1 / 24, "USD/week": 1 / 168, "USD/year": 1 / 8760}),
+    "USD/B": Unit("10.9 USD/GB", words={f"USD/{p}B": 1.0 / size for p, size in _GIGA.items()}),
     "USD/J": Unit("0.1 USD/kWh", words={"USD/kWh": 1 / (1000 * _HOUR), "USD/MWh": 1e-6 / _HOUR}),
 }
 """Unit of a field -> how it may be written. K means k (1000) as in '50 KB'; Ki, Mi, Gi, Ti are binary."""
@@ -298,6 +300,8 @@ JoulePerByte = Annotated[Known, quantity("J/B")]
 Rate = Annotated[Known, quantity("/s")]
 Dollars = Annotated[Known, quantity("USD")]
 DollarRate = Annotated[Known, quantity("USD/h")]
+DollarsPerByte = Annotated[Known, quantity("USD/B")]
+DollarsPerJoule = Annotated[Known, quantity("USD/J")]
 Fraction = Annotated[Known, quantity("", most=1.0)]
 Share = Annotated[Known, quantity("", most=1.0, zero=True)]
 Ratio = Annotated[Known, quantity("", example="1.3")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.cost.machine import Machine
+from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost, no_price
 from simulator.cost.placement import CapacitySheet, capacity
 from simulator.cost.step import step_cost
 from simulator.cost.step_table import StepTable
@@ -20,7 +21,9 @@ from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
 from simulator.errors import CapacityError, InputError, Problem, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.profile import Profile
 from simulator.metrics.latency import latency
+from simulator.metrics.money import money_summary
 from simulator.metrics.slo import Slo, preset
 from simulator.metrics.steady import saturation, steady_state
 from simulator.metrics.throughput import goodput, most_waiting, throughput
@@ -32,7 +35,7 @@ from simulator.model.zoo import load_model
 from simulator.provenance import weakest
 from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
-from simulator.scenario import MachineChoice, Scenario, SloChoice
+from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source
@@ -48,6 +51,8 @@ class Case:
     machine: Machine
     sheet: CapacitySheet
     requests: Workload
+    terms: Terms
+    hourly: HourlyCost | None
 
     @property
     def name(self) -> str:
@@ -83,6 +88,10 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
         slo(scenario, source)
     if problems or requests is None:
         raise ScenarioError(problems)
+    with _noting(problems, source.where(("money",))):
+        terms, hourly = _prices(scenario.money, [machine.profile for _, machine in machines])
+    if problems:
+        raise ScenarioError(problems)
     cases: list[Case] = []
     too_large: list[str] = []
     for model in models:
@@ -90,7 +99,9 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
             for choice, machine in machines:
                 try:
-                    cases.append(_case(scenario, choice, machine, model, fitting))
+                    cases.append(
+                        _case(scenario, choice, machine, model, fitting, (terms, hourly[machine.profile.name]))
+                    )
                 except CapacityError as error:
                     too_large.append(str(error))
     if problems:
@@ -126,7 +137,35 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
     return Machine(profile, stack, layout)
 
 
-def _case(scenario: Scenario, choice: MachineChoice, machine: Machine, model: Architecture, requests: Workload) -> Case:
+def _prices(given: Money | None, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
+    """The terms, and what each machine costs an hour; None for one without a price when the scenario asks for none."""
+    money = given or Money()
+    basis = money.basis or common_basis(profiles, money.capital, money.rental)
+    terms = Terms(
+        basis,
+        float(money.amortisation),
+        float(money.interest),
+        float(money.electricity),
+        float(money.facility),
+        float(money.operation),
+        float(money.utilisation),
+        money.memory_prices,
+    )
+    hourly = {p.name: hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles}
+    unpriced = [p for p in profiles if hourly[p.name] is None]
+    if given is not None and unpriced:
+        raise no_price(unpriced[0], basis)
+    return terms, hourly
+
+
+def _case(
+    scenario: Scenario,
+    choice: MachineChoice,
+    machine: Machine,
+    model: Architecture,
+    requests: Workload,
+    money: tuple[Terms, HourlyCost | None],
+) -> Case:
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
     limits = scenario.limits
     sheet = capacity(
@@ -145,7 +184,7 @@ def _case(scenario: Scenario, choice: MachineChoice, machine: Machine, model: Ar
             f"a request of {longest:,} tokens does not fit the KV cache of {room:,} tokens; use more chips, a smaller "
             f"`precision.kv`, or a larger `memory_utilization`\n{sheet.text()}"
         )
-    return Case(choice, model, precision, machine, sheet, requests)
+    return Case(choice, model, precision, machine, sheet, requests, *money)
 
 
 def _kv_limits(sheet: CapacitySheet) -> KvLimits:
@@ -207,6 +246,8 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
     waited = float((requests.scheduled_s - requests.arrival_s).sum())
     inside = float((requests.finish_s - requests.scheduled_s).sum())
     steps = int(records.steps.steps.sum())
+    tokens = int(requests.output_tokens[requests.completed].sum())
+    used = usage_summary(spent, machine, replicas, makespan, tokens)
     cached = int(records.steps.keys[:, 0].sum()) / max(1, steps) / max(1, records.kv_blocks * case.sheet.block_size)
     return {
         "machine": case.name,
@@ -231,7 +272,15 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         **latency(requests, records.gaps),
         **goodput(requests, objective),
         "slo": objective.summary() if objective else None,
-        **usage_summary(spent, machine, replicas, makespan, int(requests.output_tokens[requests.completed].sum())),
+        **used,
+        **money_summary(
+            case.hourly,
+            case.terms,
+            seconds=makespan,
+            nodes=machine.parallelism.chips * replicas / machine.profile.node.chips,
+            joules=used["energy_j"],
+            output_tokens=tokens,
+        ),
         "queue_mean": waited / makespan,
         "queue_max": most_waiting(requests),
         "running_mean": inside / makespan,

@@ -64,6 +64,7 @@ def read(unit: str, text: Any, **limits: Any) -> Known:
         ("USD/h", "2.5 USD/h", 2.5),
         ("USD/h", "48 USD/day", 2),
         ("USD/J", "0.36 USD/kWh", 1e-7),
+        ("USD/B", "10 USD/GB", 1e-8),
         ("", 0.9, 0.9),
         ("", 2, 2),
     ],

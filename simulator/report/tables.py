@@ -77,7 +77,7 @@ def _table(report: Report, wide: bool) -> Table:
     headers = [("requests", "req/s"), ("output", "tok/s")], [("energy", "J/tok"), ("power", "kW")]
     before, after = ([f"{name if wide else ''}\n{unit}" for name, unit in group] for group in headers)
     if wide:
-        after += ["busy\n%", "KV\n%"]
+        after += ["cost\n$/Mtok", "busy\n%"]
     for header in before:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("latency\np50 / p99, ms", no_wrap=True)
@@ -110,7 +110,8 @@ def _fill(table: Table, report: Report, wide: bool) -> None:
                 significant(None if power is None else power / 1e3),
             ]
             if wide:
-                cells += [_hundred(run.number("utilisation")), _hundred(run.number("kv_occupancy_max"))]
+                cells.append(significant(run.number("cost_per_mtok_usd")))
+                cells.append(_hundred(run.number("utilisation")))
             cells.append("\n".join(f"{part} {percent(share)}" for part, share in _largest(run.summary["bound_by"], 2)))
             if wide:
                 cells.append(f"{run.summary['layout']} x{run.summary['replicas']}\n{run.summary['label']}")

@@ -2,6 +2,7 @@
 
 from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
+from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.reading import read_scenario
 from simulator.scenario.serving import Scenario
@@ -12,6 +13,7 @@ __all__ = [
     "Limits",
     "LogNormal",
     "MachineChoice",
+    "Money",
     "PrecisionChoice",
     "Scenario",
     "SloChoice",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
+from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.traffic import Traffic
 from simulator.strict import Strict
@@ -25,6 +26,7 @@ class Scenario(Strict):
     limits: Limits = Limits()
     router: Literal["round_robin", "least_outstanding"] = "least_outstanding"
     slo: str | SloChoice | None = None
+    money: Money | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
