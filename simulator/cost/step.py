@@ -23,7 +23,6 @@ from simulator.cost.host_floor import HostFloor, host_floor
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
 from simulator.model.architecture import Architecture
-from simulator.model.ffn.moe import MoEFFN
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Attention, Batch, Collective, Gather, Matmul, Operation, Stream
 from simulator.stack.stack import of_format
@@ -113,7 +112,7 @@ def _per_layer(architecture: Architecture, precision: Precision, machine: Machin
     per_layer = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores
     seconds = float(stack.step_overhead) + architecture.layer_count * per_layer
     if stack.expert_overhead:
-        sparse = sum(layer.count for layer in architecture.layers if isinstance(layer.ffn, MoEFFN))
+        sparse = sum(layer.count for layer in architecture.layers if layer.ffn and layer.ffn.routed_experts)
         if sparse:
             what = "overhead of expert layers"
             seconds += sparse * of_format(stack.expert_overhead, precision.format_of("expert"), stack.name, what)

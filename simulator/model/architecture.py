@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 
 from simulator.model.attention import AttentionKind
-from simulator.model.ffn import FFN
+from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
@@ -22,11 +22,15 @@ NORM_FLOPS = 5.0
 
 @dataclass(frozen=True)
 class Layer:
-    """`count` layers of one shape. A hybrid's layer may have only an attention or only an FFN."""
+    """`count` layers of one shape. A hybrid's layer may have only an attention or only an FFN.
+
+    position: layers before it, where that matters: where the token ids give the addresses that its FFN reads.
+    """
 
     attention: AttentionKind | None
     ffn: FFN | None
     count: int = 1
+    position: int | None = None
 
     @property
     def parts(self) -> int:
@@ -35,11 +39,15 @@ class Layer:
 
 
 def group_layers(shapes: Iterable[tuple[AttentionKind | None, FFN | None]]) -> tuple[Layer, ...]:
-    """Layers of equal shape counted together, in order of first appearance."""
-    counts: dict[tuple[AttentionKind | None, FFN | None], int] = {}
-    for shape in shapes:
+    """Layers of equal shape counted together, in order of first appearance.
+
+    A layer whose FFN reads addresses that the token ids give stays alone: the layers before it hide the reads.
+    """
+    counts: dict[tuple[AttentionKind | None, FFN | None, int | None], int] = {}
+    for place, (attention, ffn) in enumerate(shapes):
+        shape = attention, ffn, place if ffn and ffn.address_known == "token" else None
         counts[shape] = counts.get(shape, 0) + 1
-    return tuple(Layer(attention, ffn, count) for (attention, ffn), count in counts.items())
+    return tuple(Layer(attention, ffn, count, place) for (attention, ffn, place), count in counts.items())
 
 
 @dataclass(frozen=True)
@@ -200,8 +208,9 @@ class Architecture:
                 if not (self.parallel_block and layer.ffn):
                     operations += all_reduce("attention all-reduce", tokens, hidden, parallelism.tp, layer.count)
             if layer.ffn:
+                before = float(layer.position or 0)
                 operations += layer.ffn.operations(
-                    hidden, tokens, all_tokens, parallelism, precision, zipf, layer.count
+                    Visit(hidden, tokens, all_tokens, parallelism, precision, zipf, before, layer.count)
                 )
         if parallelism.pp > 1:
             size = tokens * (hidden * ACTIVATION_BYTES)

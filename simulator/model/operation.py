@@ -45,7 +45,7 @@ class Matmul:
     format: str
     tensor: str
     groups: Array = 1.0
-    repeat: float = 1.0
+    repeat: Array = 1.0
     imbalance: Array = 1.0  # slowest rank over the mean rank (expert parallelism)
 
 
@@ -65,7 +65,7 @@ class Attention:
     flops_per_pair: float
     bytes_per_key: float
     format: str
-    repeat: float = 1.0
+    repeat: Array = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,18 @@ class Stream:
     name: str
     tensor: str
     bytes: Array
-    repeat: float = 1.0
+    repeat: Array = 1.0
 
 
 @dataclass(frozen=True)
 class Gather:
     """`rows` look-ups of `row_bytes` each, `unique_rows` of them distinct, in `dependent_hops` rounds that wait for
-    each other. address_known: 'token' when the token ids give the addresses, 'layer' when the layer's input does."""
+    each other. address_known: 'token' when the token ids give the addresses, 'layer' when the layer's input does.
+
+    layers_before: layers that the step computes before the one that needs the rows (the first of `repeat`): their time
+    hides a prefetch of addresses known by the token. table_rows, zipf: rows on this chip to choose from (0: not told)
+    and the exponent of their popularity, from which caches serve their share.
+    """
 
     name: str
     tensor: str
@@ -90,7 +95,10 @@ class Gather:
     row_bytes: float
     dependent_hops: float = 1.0
     address_known: str = "layer"
-    repeat: float = 1.0
+    repeat: Array = 1.0
+    layers_before: float = 0.0
+    table_rows: float = 0.0
+    zipf: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Vector:
     name: str
     flops: Array
     bytes: Array
-    repeat: float = 1.0
+    repeat: Array = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class Collective:
     pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
     bytes: Array
     group: int
-    repeat: float = 1.0
+    repeat: Array = 1.0
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

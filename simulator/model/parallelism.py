@@ -76,7 +76,7 @@ class Parallelism:
         if self.pp > architecture.layer_count:
             what = f"pp {self.pp} is more than the {architecture.layer_count} layers of {architecture.name}"
             problems.append(Problem(what, None, f"use pp {architecture.layer_count} or less"))
-        if self.ep > 1 and not any(layer.ffn and layer.ffn.experts for layer in architecture.layers):
+        if self.ep > 1 and not any(layer.ffn and layer.ffn.routed_experts for layer in architecture.layers):
             problems.append(Problem(f"ep {self.ep}, but {architecture.name} has no experts", None, "use ep 1"))
         elif self.tp * self.dp % self.ep:
             problems += not_legal("ep", self.ep, f"tp*dp = {self.tp * self.dp}", divisors(self.tp * self.dp))
@@ -108,7 +108,7 @@ def _nearest(degree: str, value: float, legal: list[int]) -> str:
     return f"nearest {degree}: " + " or ".join(str(x) for x in near if x is not None)
 
 
-def all_reduce(name: str, tokens: Array, hidden: int, group: int, repeat: float) -> list[Collective]:
+def all_reduce(name: str, tokens: Array, hidden: int, group: int, repeat: Array) -> list[Collective]:
     """The sum of [tokens, hidden] partial results over `group` chips; nothing for a group of one."""
     if group == 1:
         return []

@@ -175,11 +175,7 @@ def model_table(architecture: Architecture, published: Published | None) -> Rows
         "hidden size": architecture.hidden_size,
         "attention": _attention(architecture),
         "heads": _joined(_heads(layer.attention) for layer in architecture.layers if layer.attention),
-        "ffn width": _joined(
-            f"{layer.ffn.width} x {layer.ffn.matrices} matrices"  # type: ignore[attr-defined]
-            for layer in architecture.layers
-            if layer.ffn
-        ),
+        "ffn width": _joined(layer.ffn.shape() for layer in architecture.layers if layer.ffn),
         "experts": _experts(architecture),
         "vocabulary": architecture.vocab_size,
         "context": architecture.max_context,
@@ -373,9 +369,9 @@ def _experts(model: Architecture) -> str | None:
     """ "128, top 8", with shared experts named; None for a dense model."""
     found = []
     for layer in model.layers:
-        if layer.ffn and layer.ffn.experts:
+        if layer.ffn and layer.ffn.routed_experts:
             shared = " + shared" if getattr(layer.ffn, "shared_width", 0) else ""
-            found.append(f"{layer.ffn.experts}, top {getattr(layer.ffn, 'top_k', '?')}{shared}")
+            found.append(f"{layer.ffn.routed_experts}, top {getattr(layer.ffn, 'top_k', '?')}{shared}")
     return _joined(found) or None
 
 

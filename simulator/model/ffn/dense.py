@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from simulator.errors import Problem
-from simulator.model.number_format import Precision
+from simulator.model.ffn.fields import Count, Matrices, Tensor
+from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.operation import Array, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce, divisors, not_legal
 
@@ -15,66 +16,56 @@ ACTIVATION_FLOPS = 5.0
 
 
 @dataclass(frozen=True)
-class DenseFFN:
+class DenseFFN(FFN):
     """y = W_down(act(W_gate x) * W_up x), or W_down act(W_up x) with two matrices; every token uses all of it."""
 
     kind: ClassVar[str] = "dense"
 
-    width: int
-    matrices: int = 3
+    width: Count
+    matrices: Matrices = 3
     bias: bool = False
-
-    @property
-    def experts(self) -> int:
-        """No routed experts."""
-        return 0
+    tensor: Tensor = "ffn"
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
         """matrices*hidden*width/tp, with biases (matrices-1)*width/tp + hidden."""
         count = self.matrices * hidden * self.width / parallelism.tp
         if self.bias:
             count += (self.matrices - 1) * self.width / parallelism.tp + hidden
-        return {"ffn": count}
+        return {self.tensor: count}
 
     def active_parameters(self, hidden: int) -> float:
         """All of them."""
-        return self.parameters(hidden)["ffn"]
+        return self.parameters(hidden)[self.tensor]
 
     def check(self, parallelism: Parallelism) -> list[Problem]:
         """tp divides the width."""
         return not_legal("tp", parallelism.tp, f"the FFN width {self.width}", divisors(self.width))
 
-    def operations(
-        self,
-        hidden: int,
-        tokens: Array,
-        all_tokens: Array,
-        parallelism: Parallelism,
-        precision: Precision,
-        popularity: float,
-        repeat: float,
-    ) -> list[Operation]:
+    def operations(self, visit: Visit) -> list[Operation]:
         """Up (and gate, fused) [tokens, hidden] x [hidden, (matrices-1)*width/tp], activation, down, all-reduce."""
+        tp = visit.parallelism.tp
         return [
-            *two_matmuls("ffn", "ffn", hidden, tokens, self.width / parallelism.tp, self.matrices, precision, repeat),
-            *all_reduce("ffn all-reduce", tokens, hidden, parallelism.tp, repeat),
+            *two_matmuls("ffn", self.tensor, visit, visit.tokens, self.width / tp, self.matrices),
+            *all_reduce("ffn all-reduce", visit.tokens, visit.hidden, tp, visit.repeat),
         ]
+
+    def shape(self) -> str:
+        """ "18432 x 3 matrices"."""
+        return f"{self.width} x {self.matrices} matrices"
 
 
 def two_matmuls(
     name: str,
     tensor: str,
-    hidden: int,
+    visit: Visit,
     rows: Array,
     width: float,
     matrices: int,
-    precision: Precision,
-    repeat: float,
     groups: Array = 1.0,
     imbalance: Array = 1.0,
 ) -> list[Operation]:
     """The fused up projection, the activation and the down projection of one chip's share of an FFN."""
-    stored = precision.format_of(tensor)
+    stored, hidden, repeat = visit.precision.format_of(tensor), visit.hidden, visit.repeat
     into = (matrices - 1) * width
     return [
         Matmul(f"{name} up", rows, into, hidden, stored, tensor, groups, repeat, imbalance),

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from simulator.errors import Problem
 from simulator.model.ffn.dense import two_matmuls
-from simulator.model.number_format import Precision
+from simulator.model.ffn.fields import Choice, Count, Matrices, Tensor, Whole
+from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.operation import Array, Collective, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce, divisors, not_legal
 from simulator.model.routing import imbalance, touched
@@ -17,18 +18,35 @@ ROUTING_FLOPS = 5.0
 
 
 @dataclass(frozen=True)
-class MoEFFN:
+class MoEFFN(FFN):
     """`experts` FFNs of `width`, `top_k` of them for a token, beside shared experts of `shared_width` in all."""
 
     kind: ClassVar[str] = "moe"
+    stored: ClassVar[str] = "expert"
 
-    experts: int
-    top_k: int
-    width: int
-    shared_width: int = 0
-    matrices: int = 3
+    experts: Count
+    top_k: Count
+    width: Count
+    shared_width: Whole = 0
+    matrices: Matrices = 3
     bias: bool = False
     router_bias: bool = False
+    popularity: Choice | None = None
+    tensor: Tensor = "expert"
+
+    def __post_init__(self) -> None:
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k {self.top_k} is more than the {self.experts} experts; write top_k: {self.experts}")
+
+    @property
+    def routed_experts(self) -> int:
+        """All of them."""
+        return self.experts
+
+    @property
+    def address_known(self) -> str:
+        """The router reads the layer's input."""
+        return "layer"
 
     def _expert(self, hidden: int) -> int:
         """Parameters of one routed expert."""
@@ -39,7 +57,7 @@ class MoEFFN:
         """Routed experts over tp*dp chips; shared experts over tp, copied over dp; the router on every chip."""
         router = hidden * self.experts + (self.experts if self.router_bias else 0)
         counts = {
-            "expert": self.experts * self._expert(hidden) / (parallelism.tp * parallelism.dp),
+            self.tensor: self.experts * self._expert(hidden) / (parallelism.tp * parallelism.dp),
             "router": float(router),
         }
         if self.shared_width:
@@ -62,65 +80,69 @@ class MoEFFN:
             problems += not_legal("tp", parallelism.tp, f"the shared experts' width {self.shared_width}", legal)
         return problems
 
-    def operations(
-        self,
-        hidden: int,
-        tokens: Array,
-        all_tokens: Array,
-        parallelism: Parallelism,
-        precision: Precision,
-        popularity: float,
-        repeat: float,
-    ) -> list[Operation]:
+    def memory_parameters(self, hidden: int) -> float:
+        """The routed experts that a token does not visit: few bytes a token, many bytes in all."""
+        return (self.experts - self.top_k) * float(self._expert(hidden))
+
+    def touched(self, tokens: Array, popularity: float) -> Array:
+        """Distinct experts that `tokens` tokens visit."""
+        zipf = popularity if self.popularity is None else self.popularity.exponent
+        return touched(self.experts, self.top_k, tokens, zipf)
+
+    def imbalance(self, hit: Array, ranks: int) -> Array:
+        """Work of the slowest of `ranks` ranks over the mean."""
+        return imbalance(self.experts, hit, ranks)
+
+    def routing(self, visit: Visit) -> list[Operation]:
+        """What finds the experts of a token: scores in 32 bits."""
+        tokens, repeat, stored = visit.tokens, visit.repeat, visit.precision.format_of("router")
+        scores = tokens * self.experts
+        return [
+            Matmul("router", tokens, self.experts, visit.hidden, stored, "router", 1.0, repeat),
+            Vector("routing", scores * ROUTING_FLOPS, scores * 8.0, repeat),
+        ]
+
+    def operations(self, visit: Visit) -> list[Operation]:
         """One chip's router, experts (grouped), shared experts and collectives.
 
         The tokens of all data-parallel ranks meet the same experts: touched(experts, top_k, all_tokens)/ep distinct
         ones on the mean rank, with all_tokens*top_k/ep rows over them; the hottest rank is `imbalance` times the mean.
         """
-        hit = touched(self.experts, self.top_k, all_tokens, popularity)
-        rows = all_tokens * (self.top_k / parallelism.ep)
-        before, after = self._exchange(hidden, tokens, all_tokens, parallelism, repeat)
+        hidden, tokens, parallelism = visit.hidden, visit.tokens, visit.parallelism
+        hit = self.touched(visit.all_tokens, visit.popularity)
+        rows = visit.all_tokens * (self.top_k / parallelism.ep)
+        before, after = self._exchange(visit)
         routed = two_matmuls(
             "experts",
-            "expert",
-            hidden,
+            self.tensor,
+            visit,
             rows,
             self.width / parallelism.expert_tp,
             self.matrices,
-            precision,
-            repeat,
             hit / parallelism.ep,
-            imbalance(self.experts, hit, parallelism.ep),
+            self.imbalance(hit, parallelism.ep),
         )
         shared = (
-            two_matmuls(
-                "shared experts",
-                "ffn",
-                hidden,
-                tokens,
-                self.shared_width / parallelism.tp,
-                self.matrices,
-                precision,
-                repeat,
-            )
+            two_matmuls("shared experts", "ffn", visit, tokens, self.shared_width / parallelism.tp, self.matrices)
             if self.shared_width
             else []
         )
-        # Scores in 32 bits; the weighted sum reads an expert's output for every row and writes each token once.
-        scores = tokens * self.experts
+        # The weighted sum reads an expert's output for every row and writes each token once.
+        moved = (rows + tokens) * (hidden * ACTIVATION_BYTES)
         return [
-            Matmul("router", tokens, self.experts, hidden, precision.format_of("router"), "router", 1.0, repeat),
-            Vector("routing", scores * ROUTING_FLOPS, scores * 8.0, repeat),
+            *self.routing(visit),
             *before,
             *routed,
-            Vector("experts sum", rows * (2.0 * hidden), (rows + tokens) * (hidden * ACTIVATION_BYTES), repeat),
+            Vector("experts sum", rows * (2.0 * hidden), moved, visit.repeat),
             *shared,
             *after,
         ]
 
-    def _exchange(
-        self, hidden: int, tokens: Array, all_tokens: Array, parallelism: Parallelism, repeat: float
-    ) -> tuple[list[Operation], list[Operation]]:
+    def shape(self) -> str:
+        """ "2048 x 3 matrices"."""
+        return f"{self.width} x {self.matrices} matrices"
+
+    def _exchange(self, visit: Visit) -> tuple[list[Operation], list[Operation]]:
         """Collectives before and after the experts.
 
         dp = 1: tokens are already on every chip of the group, so experts cut by tp or spread by ep end in one
@@ -128,12 +150,13 @@ class MoEFFN:
         min(top_k, ep) ranks of expert_tp chips) and combines what comes back; with ep = 1 every chip needs every
         token (all-gather, then reduce-scatter). The group's own tp chips then share the result.
         """
+        hidden, tokens, parallelism, repeat = visit.hidden, visit.tokens, visit.parallelism, visit.repeat
         shared = all_reduce("ffn all-reduce", tokens, hidden, parallelism.tp, repeat)
         if parallelism.dp == 1:
             return [], list(shared)
         group = parallelism.tp * parallelism.dp
         if parallelism.ep == 1:
-            size = all_tokens * (hidden * ACTIVATION_BYTES)
+            size = visit.all_tokens * (hidden * ACTIVATION_BYTES)
             patterns = ("all_gather", "reduce_scatter")
         else:
             copies = min(self.top_k, parallelism.ep) * parallelism.expert_tp

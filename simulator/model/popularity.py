@@ -1,0 +1,96 @@
+"""How often each row of a table is asked for, and so how many distinct rows a batch touches."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Literal
+
+import numpy as np
+
+from simulator.model.operation import Array
+from simulator.quantity import Known, quantity
+from simulator.strict import Strict
+
+_EXACT = 1024
+"""Ranks that are counted one by one; beyond them ranks within 1 % of each other are counted together."""
+
+_WIDTH = 0.01
+_BLOCK = 1 << 20
+
+
+class Uniform(Strict):
+    """Every row alike."""
+
+    uniform: Literal[True] = True
+
+    @property
+    def exponent(self) -> float:
+        """Zipf exponent 0."""
+        return 0.0
+
+    def unique(self, rows: float, draws: Array) -> Array:
+        """R*(1 - (1 - 1/R)^D): distinct rows among D independent draws from R."""
+        return unique_rows(rows, draws, 0.0)
+
+
+class Zipf(Strict):
+    """Row of rank r asked for in proportion to r^-zipf."""
+
+    zipf: Annotated[Known, quantity("", zero=True)]
+
+    @property
+    def exponent(self) -> float:
+        """The exponent."""
+        return float(self.zipf)
+
+    def unique(self, rows: float, draws: Array) -> Array:
+        """sum over ranks of 1 - (1 - p_r)^D, p_r = r^-zipf / H: distinct rows among D independent draws from R."""
+        return unique_rows(rows, draws, float(self.zipf))
+
+
+Popularity = Uniform | Zipf
+
+
+def assumed(exponent: float, low: float, high: float, source: str) -> Zipf:
+    """A default popularity that no publication gives: estimated, with its range and where the range is from."""
+    return Zipf(zipf=Known(exponent, "estimated", source, (low, high), ""))
+
+
+@lru_cache(maxsize=256)
+def _ranks(rows: float, zipf: float) -> tuple[np.ndarray, np.ndarray]:
+    """(rows in a group of like ranks, probability of each of them). Groups grow by 1 % of their rank."""
+    most = max(1, int(rows))
+    edges = np.arange(1, min(most, _EXACT) + 2, dtype=float)
+    if most > _EXACT:
+        steps = int(np.ceil(np.log((most + 1) / edges[-1]) / _WIDTH))
+        rest = np.unique(np.floor(np.geomspace(edges[-1], most + 1, steps + 1)))
+        edges = np.concatenate([edges, rest[rest > edges[-1]]])
+    count = np.diff(edges)
+    weight = ((edges[:-1] + edges[1:] - 1.0) / 2.0) ** -zipf
+    chance = weight / (weight * count).sum()
+    count.setflags(write=False)
+    chance.setflags(write=False)
+    return count, chance
+
+
+def unique_rows(rows: float, draws: Array, zipf: float) -> Array:
+    """Expected number of distinct rows among `draws` independent draws from `rows` with a Zipf popularity.
+
+    The value for one D does not depend on the others in the array, to the last bit.
+    """
+    asked = np.atleast_1d(np.asarray(draws, dtype=float))
+    if zipf == 0.0:
+        miss = np.log1p(-1.0 / rows) if rows > 1 else -700.0
+        result = -rows * np.expm1(asked * miss)
+    else:
+        count, chance = _ranks(float(rows), float(zipf))
+        miss = np.log1p(-np.minimum(chance, 1.0 - 2.0**-53))
+        distinct, place = np.unique(asked, return_inverse=True)
+        size = max(1, _BLOCK // len(count))
+        sums = [
+            -(np.expm1(distinct[start : start + size, None] * miss) * count).sum(axis=1)
+            for start in range(0, len(distinct), size)
+        ]
+        result = np.concatenate(sums)[place.reshape(asked.shape)] if sums else asked
+    result = np.minimum(result, asked)
+    return result if np.ndim(draws) else float(result[0])
