@@ -125,12 +125,12 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
     profile = catalogue.load(choice.hardware, source.where((*at, "hardware")))
     largest = max(1, profile.node.chips // (choice.pp * choice.dp))
     layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
-    if layout.chips > profile.node.chips:
+    if layout.chips > profile.node.chips and profile.node.scale_out is None:
         raise ScenarioError(
             Problem(
-                f"{layout} takes {layout.chips} chips, '{profile.name}' has {profile.node.chips}",
+                f"{layout} takes {layout.chips} chips, '{profile.name}' has {profile.node.chips} and no `scale_out`",
                 source.where(at),
-                f"write tp: {largest}, or take a larger machine",
+                f"write tp: {largest}, or take a larger machine, or one with a network to others",
             )
         )
     stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))

@@ -43,8 +43,9 @@ def test_one_chip_has_nobody_to_talk_to() -> None:
 
 
 def test_a_group_larger_than_the_machine_is_refused() -> None:
-    with pytest.raises(CapacityError, match=r"group of 16 chips does not fit 'h100-sxm-8' with 8"):
-        collective(Collective("sum", "all_reduce", 1e9, 16), h100())
+    machine = Machine(CATALOGUE.load("wormhole-t3000"), STACKS.load("tt-metal-2025"), Parallelism(tp=8))
+    with pytest.raises(CapacityError, match=r"group of 16 chips does not fit 'wormhole-t3000' with 8.*no `scale_out`"):
+        collective(Collective("sum", "all_reduce", 1e9, 16), machine)
 
 
 @pytest.mark.parametrize(

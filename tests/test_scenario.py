@@ -49,6 +49,16 @@ def test_the_good_scenario_is_good(path: Path) -> None:
     assert run(load(path)).runs[0].summary["requests_completed"] == 20
 
 
+def test_a_replica_may_span_machines(path: Path) -> None:
+    summaries = {}
+    for layout in ("tp: 8", "tp: 8\n    pp: 2", "tp: 16"):
+        path.write_text(GOOD.replace("llama-3.1-8b", "llama-3.1-70b").replace("tp: 1", layout))
+        summaries[layout] = run(load(path)).runs[0].summary
+    assert [(each["chips"], each["nodes"]) for each in summaries.values()] == [(8, 1), (16, 2), (16, 2)]
+    one, stages, wide = (each["tpot_p50_ms"] for each in summaries.values())
+    assert max(one, stages) < wide  # a pipeline crosses the network once a token, tensor parallelism 160 times
+
+
 @pytest.mark.parametrize("name", sorted(p.stem for p in packaged_folder("scenarios").glob("*.yaml")))
 def test_packaged_scenarios_can_be_read(name: str) -> None:
     scenario, _ = read_scenario(packaged_folder("scenarios") / f"{name}.yaml")
@@ -132,7 +142,11 @@ WRONG = {
     "gamma without a shape": ("isl: 100", "isl: 100\n  process: gamma", r"6:3: .*; write burstiness: 0.5"),
     "lengths that run backwards": ("isl: 100", "isl: {uniform: [9, 3]}", r"\d+:\d+: .*runs backwards; write \[3, 9\]"),
     "tp that does not divide": ("tp: 1", "tp: 3", r"3:5: tp 3 does not divide .*; nearest tp: 2 or 4"),
-    "more chips than there are": ("tp: 1", "tp: 16", r"3:5: tp16 takes 16 chips, 'h100-sxm-8' has 8; write tp: 8"),
+    "more chips than there are": (
+        "h100-sxm-8\n    tp: 1",
+        "l40s\n    tp: 16",
+        r"3:5: tp16 takes 16 chips, 'l40s' has 8 and no `scale_out`; write tp: 8",
+    ),
     "experts without experts": ("tp: 1", "tp: 2\n    ep: 2", r"3:5: ep 2, but llama-3.1-8b has no experts; use ep 1"),
     "a stack of another family": (
         "tp: 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from simulator.errors import StackError
 from simulator.hardware.memory import MemoryTier
@@ -75,6 +76,11 @@ class Machine:
             if format in peaks:
                 return float(peaks[format]) * self.scaling
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+
+    @property
+    def nodes(self) -> int:
+        """Machines of the profile that one replica takes."""
+        return ceil(self.parallelism.chips / self.profile.node.chips)
 
     @property
     def cores(self) -> int:

@@ -88,7 +88,7 @@ def capacity(
         kv_fixed_blocks=ceil(per_sequence / block) if per_token else 0,
     )
     if sheet.kv_blocks <= sheet.kv_fixed_blocks:
-        chips = f"{layout.chips} of {machine.profile.node.chips} chips"
+        chips = f"{layout.chips} of {machine.nodes * machine.profile.node.chips} chips"
         raise CapacityError(
             f"{architecture.name} does not fit '{machine.profile.name}' on {chips}; use more chips (tp, pp), a smaller "
             f"`precision`, other `limits`, or a machine with more memory\n{sheet.text()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.hardware.catalogue import Catalogue, packaged_folder
 from simulator.hardware.compute import Chip, ComputeFormat, Matrix, Vector
-from simulator.hardware.fabric import Fabric
+from simulator.hardware.fabric import Fabric, ScaleOut
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.power import ChipPower, NodePower
 from simulator.hardware.price import Price
@@ -24,6 +24,7 @@ __all__ = [
     "NodePower",
     "Price",
     "Profile",
+    "ScaleOut",
     "Vector",
     "check_profile",
     "packaged_folder",

@@ -1,4 +1,4 @@
-"""What joins the chips of a machine."""
+"""What joins the chips of a machine, and what joins machines."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ class Fabric(Block):
         if self.pair is None:
             return float(self.bandwidth)
         return min(float(self.bandwidth), (group - 1) * float(self.pair))
+
+
+class ScaleOut(Block):
+    """The network between machines of one kind, through network cards that all chips of a machine share evenly."""
+
+    kind: Literal["infiniband", "ethernet", "dcn"] = Field(description="dcn: a data-centre network of many hops.")
+    bandwidth: Bandwidth = Field(description="Per direction and chip: the machine's network cards / its chips.")
+    latency: Seconds = Field(description="Time of one step between machines with an empty message.")

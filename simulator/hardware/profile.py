@@ -10,7 +10,7 @@ from pydantic import Field
 
 from simulator.errors import Problem, Where
 from simulator.hardware.compute import Chip
-from simulator.hardware.fabric import Fabric
+from simulator.hardware.fabric import Fabric, ScaleOut
 from simulator.hardware.memory import CHANNEL_BYTES, MemoryTier
 from simulator.hardware.power import NodePower
 from simulator.hardware.price import Price
@@ -32,6 +32,7 @@ class Node(Block):
 
     chips: Annotated[int, Field(gt=0)]
     fabric: Fabric
+    scale_out: ScaleOut | None = Field(None, description="The network to other such machines; absent: none.")
     memory: tuple[MemoryTier, ...] = Field((), description="Tiers outside of the chips, nearest first.")
     power: NodePower
 
@@ -142,6 +143,10 @@ def _fabric(profile: Profile) -> _Found:
     if fabric.axes is not None and prod(fabric.axes) != chips:
         what = f"axes {' x '.join(map(str, fabric.axes))} hold {prod(fabric.axes)} chips, the node has {chips}"
         yield (*at, "axes"), what, "correct axes or chips"
+    out = profile.node.scale_out
+    if out is not None and fabric.bandwidth is not None and out.bandwidth > fabric.bandwidth * fabric.links_per_axis:
+        what = f"a chip sends {format_quantity(out.bandwidth, 'B/s')} to other machines, more than inside its own"
+        yield ("node", "scale_out", "bandwidth"), what, "per chip and direction, in bytes: 400 Gb/s are 50 GB/s"
     if fabric.pair is not None and fabric.kind != "switch":
         yield (*at, "pair"), f"pair means nothing to a {fabric.kind}", "remove it"
     elif (

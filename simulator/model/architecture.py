@@ -214,7 +214,9 @@ class Architecture:
                 )
         if parallelism.pp > 1:
             size = tokens * (hidden * ACTIVATION_BYTES)
-            operations.append(Collective("stage to stage", "send_receive", size, 2, parallelism.pp - 1))
+            stage = parallelism.tp * parallelism.dp
+            hops = parallelism.pp - 1
+            operations.append(Collective("stage to stage", "send_receive", size, parallelism.pp, hops, stage))
         operations.append(_norm("final norm", tokens, hidden, 1))
         columns = ceil(self.vocab_size / parallelism.tp)
         tensor = "embedding" if self.tied_embeddings else "head"

@@ -114,13 +114,16 @@ class Vector:
 @dataclass(frozen=True)
 class Collective:
     """A message between `group` chips. `bytes` is the full buffer on each chip (all-reduce: its size; all-gather: the
-    gathered size; all-to-all: what one chip sends and receives in all; send-receive: the message)."""
+    gathered size; all-to-all: what one chip sends and receives in all; send-receive: the message that each of a chain
+    of `group` chips hands to the next). `stride`: the members are every stride-th of the replica's chips, which fill
+    one machine after the other; as many groups as that leaves room for talk at the same time."""
 
     name: str
     pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
     bytes: Array
     group: int
     repeat: Array = 1.0
+    stride: int = 1
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -24,6 +24,9 @@ class Parallelism:
     pp  the layers are cut into pp stages
     dp  attention (and dense FFN) is copied dp times, each copy serving its own sequences; experts are not copied
     ep  the experts are spread over ep ranks of the tp*dp chips of a stage; the rest cuts each expert's width
+
+    Neighbouring chips share a tp group, neighbouring tp groups a stage: tp stays inside a machine as far as it can, and
+    the stages of a pipeline are furthest apart.
     """
 
     tp: int = 1

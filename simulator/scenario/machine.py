@@ -13,7 +13,10 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class MachineChoice(Strict):
-    """A machine of the scenario: a hardware profile, how one replica is laid out on it, and how many replicas."""
+    """A machine of the scenario: a hardware profile, how one replica is laid out on it, and how many replicas.
+
+    A replica of tp*pp*dp chips may span several machines of the profile where their `scale_out` network joins them.
+    """
 
     hardware: str = Field(description="Name of a hardware profile, or a path of one.")
     name: str | None = Field(None, description="What results call it; the profile's name when left out.")

@@ -38,6 +38,10 @@ class Collectives(Block):
     copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
     pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
     steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
+    scale_out_bandwidth: Fraction = Field(
+        Known(0.8, "estimated", "vidur h100_dgx send-receive 0.72, Calculon 0.9", (0.72, 0.9)),
+        description="Share of the network between machines that long messages reach.",
+    )
     fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
 
 

@@ -243,7 +243,7 @@ def _layout(row: Row, model: Architecture, profile: Profile, serial: bool, readi
         return layout
     if serial and not reading.startswith("prefill"):
         layout = Parallelism()
-    if layout.chips > profile.node.chips:
+    if layout.chips > profile.node.chips and profile.node.scale_out is None:
         return Reason(f"{layout.chips} chips, more than one {profile.name}")
     threads = _THREADS.search(row.parallelism)
     cores = int(profile.chip.matrix.units) * layout.chips
