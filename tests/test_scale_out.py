@@ -21,8 +21,8 @@ from simulator.model.zoo import load_model
 from simulator.quantity import Known
 from simulator.stack.parameters import Collectives
 from simulator.stack.stack import Stacks
-from simulator.validation.compare import figures, points
-from simulator.validation.question import Interpreter
+from simulator.validation.compare import figures
+from simulator.validation.inference import Inference
 from simulator.validation.rows import measurements
 
 CATALOGUE, STACKS = Catalogue(), Stacks()
@@ -158,7 +158,7 @@ def test_models_over_several_nodes_are_within_20_percent_of_the_measured() -> No
         row for row in measurements() if row.model == "Megatron-530B" and row.engine.startswith("fastertransformer")
     ]
     several = [row for row in rows if float(row.n_chips) > 8]
-    found = figures(points(several, Interpreter()))
+    found = figures(Inference().points(several))
     assert len(several) >= 70
     assert found.coverage == 1
     assert found.median_ape is not None
