@@ -20,7 +20,9 @@ setup(
     package_dir=packed,
     package_data={
         **{folder: list(DATA) for folder in packed},
-        "simulator": [f"**/*{ending}" for ending in (".yaml", ".json", ".csv", ".gz", ".mplstyle", ".html", ".typed")],
+        "simulator": [
+            f"**/*{ending}" for ending in (".yaml", ".json", ".csv", ".gz", ".mplstyle", ".html", ".typed", "LICENSE")
+        ],
     },
     include_package_data=False,
 )

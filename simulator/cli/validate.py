@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from simulator.cli.options import Profiles
+from simulator.cli.options import Profiles, Set
 
 
 def validate(
@@ -19,11 +19,20 @@ def validate(
     stack: Annotated[str | None, typer.Option(help="Only rows of this software stack.")] = None,
     chip: Annotated[str | None, typer.Option(help="Only rows of this chip, as rows or profiles name it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Only rows of this metric.")] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Recorded runs, request by request: HARDWARE_MODEL_tpN.csv.")
+    ] = False,
+    change: Set = None,
     profiles: Profiles = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the figures, the rows and two plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")] = False,
 ) -> None:
     """Simulated against measured: errors by family, chip, stack and metric, the worst rows, and what is left out."""
+    if replay:
+        _refuse({"--chip": chip, "--metric": metric}, "beside --replay")
+        _replay(files, stack, change, profiles, out, as_json)
+        return
+    _refuse({"--set": change}, "without --replay")
     from simulator.validation.report import print_validation, write_validation
     from simulator.validation.validation import validate as compare_rows
 
@@ -36,3 +45,39 @@ def validate(
     from rich.console import Console
 
     print_validation(found, Console().width)
+
+
+def _refuse(options: dict[str, object], where: str) -> None:
+    """An option that would change nothing is a mistake of the user's."""
+    from simulator.errors import InputError
+
+    for name, value in options.items():
+        if value:
+            raise InputError(f"{name} means nothing {where}; leave it out")
+
+
+def _replay(
+    files: list[Path] | None,
+    stack: str | None,
+    changes: list[str] | None,
+    profiles: list[Path] | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Arrivals of recorded runs through the event engine."""
+    from simulator.validation.replay import read_replay, shipped_replays
+    from simulator.validation.replay_report import document, print_replays, write_replays
+    from simulator.validation.replay_study import study
+
+    replays = [
+        read_replay(file, changes or (), stack=stack, profiles=profiles or ()) for file in files or shipped_replays()
+    ]
+    outcomes = study(replays)
+    if out is not None:
+        write_replays(outcomes, out)
+    if as_json:
+        sys.stdout.write(json.dumps(document(outcomes), allow_nan=False) + "\n")
+        return
+    from rich.console import Console
+
+    print_replays(outcomes, Console().width)

@@ -24,8 +24,10 @@ def ring(pattern: str, size: Array, n: int, fabric: Fabric, software: Collective
     if pattern == "send_receive":
         return Phase(hop, size / (fabric.bandwidth_in(2) * float(software.bandwidth)), chunked=False)
     link = fabric.bandwidth_in(n)
+    over_pcie = fabric.kind == "pcie" and software.pcie_bandwidth is not None
+    reached = float((over_pcie and software.pcie_bandwidth) or software.bandwidth)
     passes = PASSES[pattern]
-    streamed = passes * (n - 1) / n * size / (link * float(software.bandwidth))
+    streamed = passes * (n - 1) / n * size / (link * reached)
     if software.copy_bandwidth is not None:
         streamed = streamed + size / n / (link * float(software.copy_bandwidth))
     return Phase(passes * (n - 1) * hop, streamed)

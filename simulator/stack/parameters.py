@@ -35,6 +35,7 @@ class Collectives(Block):
     two_shot_bandwidth: Fraction = Field(Known(0.7), description="Share of the link that the two-shot kernel reaches.")
     kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
     bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
+    pcie_bandwidth: Fraction | None = Field(None, description="The same over PCIe; absent: `bandwidth`.")
     copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
     pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
     steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
