@@ -110,13 +110,18 @@ def _of_likely_members(errors: Iterable[ErrorDetails], data: Any) -> list[ErrorD
         best = min(
             members,
             key=lambda tag: (
-                any(len(d["loc"]) == len(prefix) + 1 and d["type"].endswith("_type") for d in members[tag]),
+                any(len(d["loc"]) == len(prefix) + 1 and _of_another_type(d) for d in members[tag]),
                 len(members[tag]),
             ),
         )
         dropped = [id(details) for tag, group in members.items() if tag != best for details in group]
         left = [details for details in left if id(details) not in dropped]
     return left
+
+
+def _of_another_type(details: ErrorDetails) -> bool:
+    """Whether a member of a union wants something else than the mapping or the list that is there."""
+    return details["type"].endswith("_type") or details["type"] == "literal_error"
 
 
 def _without_echoes(errors: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -9,6 +9,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost, no_price
 from simulator.cost.placement import CapacitySheet, capacity
@@ -36,6 +37,7 @@ from simulator.provenance import weakest
 from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
+from simulator.scenario.placement import placement
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source
@@ -134,7 +136,8 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
             )
         )
     stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
-    return Machine(profile, stack, layout)
+    replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
+    return Machine(profile, stack, layout, placement(choice.placement), replicas)
 
 
 def _prices(given: Money | None, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
@@ -168,16 +171,17 @@ def _case(
 ) -> Case:
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
     limits = scenario.limits
-    sheet = capacity(
-        model,
-        precision,
-        machine,
-        memory_utilization=float(limits.memory_utilization),
-        block_size=limits.block_size,
-        max_tokens=limits.max_num_batched_tokens,
-        max_outputs=limits.max_num_seqs,
-    )
-    longest = int((requests.input_tokens + requests.output_tokens).max())
+    sizes: dict[str, Any] = {
+        "memory_utilization": float(limits.memory_utilization),
+        "max_tokens": limits.max_num_batched_tokens,
+        "max_outputs": limits.max_num_seqs,
+    }
+    lengths = requests.input_tokens + requests.output_tokens
+    if choice.placement == "auto":
+        wanted = limits.max_num_seqs * float(lengths.mean())
+        machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)
+    sheet = capacity(model, precision, machine, block_size=limits.block_size, **sizes)
+    longest = int(lengths.max())
     room = _kv_limits(sheet).longest
     if longest > room:
         raise CapacityError(

@@ -106,7 +106,7 @@ times = st.just(0.0) | st.floats(1e-15, 1e3)
 
 @given(times, times, st.floats(1, 16))
 def test_overlap_lies_between_the_larger_and_the_sum_and_is_shared_out(a: float, b: float, p: float) -> None:
-    shares = overlapped(a, b, "hbm", p)
+    shares = overlapped(a, {"hbm": b}, p)
     whole = sum(shares.values())
     assert max(a, b) * (1 - 1e-12) <= whole <= (a + b) * (1 + 1e-12)
     assert min(shares.values()) >= 0
@@ -115,9 +115,9 @@ def test_overlap_lies_between_the_larger_and_the_sum_and_is_shared_out(a: float,
 
 
 def test_p_of_one_adds_and_a_large_p_takes_the_larger() -> None:
-    assert sum(overlapped(3.0, 4.0, "hbm", 1).values()) == pytest.approx(7)
-    assert sum(overlapped(3.0, 4.0, "hbm", 2).values()) == pytest.approx(5)
-    assert sum(overlapped(3.0, 4.0, "hbm", 400).values()) == pytest.approx(4)
+    assert sum(overlapped(3.0, {"hbm": 4.0}, 1).values()) == pytest.approx(7)
+    assert sum(overlapped(3.0, {"hbm": 4.0}, 2).values()) == pytest.approx(5)
+    assert sum(overlapped(3.0, {"hbm": 4.0}, 400).values()) == pytest.approx(4)
 
 
 @settings(max_examples=50, deadline=None)

@@ -4,40 +4,112 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.cost.amount import Amount
+from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.cache import hit_rate
 from simulator.cost.machine import Machine
-from simulator.model.operation import Gather, Stream, Vector
+from simulator.cost.tier import Tier
+from simulator.hardware.memory import MemoryTier
+from simulator.model.operation import Array, Gather, Stream, Vector
 
 
 def stream(operation: Stream, machine: Machine) -> Amount:
-    """bytes / (bandwidth * the stack's fraction for activations)."""
-    tier = machine.memory.tier
-    seconds = operation.bytes / (machine.bandwidth * float(machine.stack.activation_streaming))
-    return Amount({tier: seconds}, {}, {tier: operation.bytes}).times(operation.repeat)
+    """bytes / (bandwidth * the stack's fraction for activations), tier by tier of the tensor's placement."""
+    fraction = float(machine.stack.activation_streaming)
+    seconds: dict[str, Array] = {}
+    moved: dict[str, Array] = {}
+    for tier, share in machine.parts(operation.tensor):
+        moved[tier.name] = operation.bytes * share
+        seconds[tier.name] = operation.bytes * share / machine.streaming_bandwidth(tier, fraction)
+    return Amount(seconds, {}, moved).times(operation.repeat)
 
 
 def gather(operation: Gather, machine: Machine) -> Amount:
-    """Rows read in whole granules; where the tier states its latency and the accesses in flight, also waited for:
+    """Rows read in whole granules from the tiers of their table, waited for: `rows_seconds`, divided by the share that
+    the stack's code reaches, and the stack's time for a call. A near tier that caches them serves its share.
 
-        rows * latency / outstanding + (granules - rows) * granule / bandwidth + dependent_hops * latency
-
-    (measured on DRAM: 5 % median error). A tier that states neither streams the granules.
+    Prefetching is not in here: see `prefetch.py`.
     """
-    memory = machine.memory
-    tier, bandwidth = memory.tier, machine.bandwidth * float(machine.stack.activation_streaming)
-    granule = float(memory.granule or 1.0)
-    granules = np.ceil(operation.row_bytes / granule) * operation.unique_rows
-    moved = granules * granule
-    if memory.latency is None or memory.outstanding is None:
-        seconds = moved / bandwidth
-    else:
-        some = np.asarray(operation.rows) > 0
-        waited = operation.unique_rows * float(memory.latency) / float(memory.outstanding)
-        rest = np.maximum(granules - operation.unique_rows, 0.0) * granule / bandwidth
-        seconds = waited + rest + some * operation.dependent_hops * float(memory.latency)
-    return Amount({tier: seconds}, {}, {tier: moved}).times(operation.repeat)
+    place = machine.placement.of(operation.tensor)
+    near = place.near if place else None
+    amounts = []
+    for tier, share in machine.parts(operation.tensor):
+        rows, unique = operation.rows * share, operation.unique_rows * share
+        if near is not None and operation.table_rows:
+            kept = near.capacity / _stored(operation.row_bytes, machine.tiers[near.tier].memory)
+            rate = hit_rate(operation.table_rows * share, operation.zipf, kept, near.policy)
+            missed = np.minimum(unique, rows * (1.0 - rate))  # the rows that are used often are the ones that hit
+            amounts.append(_rows(operation, machine, machine.tiers[near.tier], rows - missed, unique - missed))
+            rows, unique = missed, missed
+        amounts.append(_rows(operation, machine, tier, rows, unique))
+    some = np.asarray(operation.rows) > 0
+    called = Amount({OVERHEAD: some * float(machine.stack.gather_overhead)})
+    rate = float(machine.stack.gather_rate)
+    read = [Amount({name: value / rate for name, value in a.seconds.items()}, {}, a.bytes) for a in amounts]
+    return add([*read, called] if machine.stack.gather_overhead else read).times(operation.repeat)
 
 
 def vector(operation: Vector, machine: Machine) -> Amount:
     """The bytes of element-wise work; its FLOPs hide behind them on every machine here."""
     return stream(Stream(operation.name, "activation", operation.bytes, operation.repeat), machine)
+
+
+def rows_seconds(
+    memory: MemoryTier, row_bandwidth: float, rows: Array, row_bytes: float, hops: float = 1.0, span: float = 0.0
+) -> Array:
+    """Seconds of reading `rows` random rows, in `hops` rounds, from a table that spans so many bytes.
+
+        rows * latency / outstanding + (granules - rows) * granule / row_bandwidth + hops * latency
+
+    (measured on DRAM: 5 % median error), at least granules * granule / bandwidth, and at least rows / iops where the
+    tier has such a limit. A tier that states no latency or no accesses in flight streams the granules.
+    """
+    granule = float(memory.granule or 1.0)
+    granules = np.ceil(row_bytes / granule) * rows
+    latency = latency_of(memory, span)
+    if latency is None or memory.outstanding is None:
+        seconds = granules * granule / row_bandwidth
+    else:
+        some = np.asarray(rows) > 0
+        waited = rows * latency / float(memory.outstanding)
+        rest = np.maximum(granules - rows, 0.0) * granule / row_bandwidth
+        seconds = waited + rest + some * hops * latency
+    if memory.iops is not None:
+        seconds = np.maximum(seconds, rows / float(memory.iops))
+    return np.asarray(seconds) if np.ndim(rows) else float(seconds)
+
+
+def latency_of(memory: MemoryTier, span: float = 0.0) -> float | None:
+    """Latency of an access among `span` bytes: between the tier's `spans` by the logarithm, else its `latency`."""
+    if not memory.spans or not span:
+        return None if memory.latency is None else float(memory.latency)
+    sizes, latencies = zip(*memory.spans, strict=True)
+    return float(np.interp(np.log(span), np.log(sizes), latencies))
+
+
+def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: Array) -> Amount:
+    """So many rows, `unique` of them distinct, from one tier; the chip's own caches before it serve their share."""
+    memory, span = tier.memory, operation.table_rows * operation.row_bytes
+    moved = _stored(operation.row_bytes, memory) * unique
+    fraction = float(memory.row_bandwidth or machine.stack.activation_streaming)
+    bandwidth = machine.streaming_bandwidth(tier, fraction)
+    seconds = rows_seconds(memory, bandwidth, unique, operation.row_bytes, operation.dependent_hops, span)
+    cache = None if tier.far or not operation.table_rows else _cache_of(machine)
+    if cache is not None and cache.latency is not None:
+        kept = float(cache.capacity) / _stored(operation.row_bytes, cache)
+        rate = hit_rate(operation.table_rows, operation.zipf, kept)
+        inside = rows_seconds(cache, float(cache.bandwidth), unique, operation.row_bytes, operation.dependent_hops)
+        seconds = (1.0 - rate) * seconds + rate * inside
+        moved = (1.0 - rate) * moved
+    return Amount({tier.name: seconds}, {}, {tier.name: moved})
+
+
+def _stored(row_bytes: float, memory: MemoryTier) -> float:
+    """Bytes of the granules that a row takes."""
+    granule = float(memory.granule or 1.0)
+    return float(np.ceil(row_bytes / granule)) * granule
+
+
+def _cache_of(machine: Machine) -> MemoryTier | None:
+    """The largest hardware cache of the chip."""
+    caches = [memory for memory in machine.profile.chip.memory if memory.cache]
+    return max(caches, key=lambda memory: memory.capacity, default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,13 +60,18 @@ def add(amounts: Iterable[Amount]) -> Amount:
     return Amount(seconds, flops, moved, sent)
 
 
-def overlapped(compute: Array, memory: Array, tier: str, p: float) -> dict[str, Array]:
+def overlapped(compute: Array, memory: Mapping[str, Array], p: float) -> dict[str, Array]:
     """Time of compute and memory that overlap: (compute^p + memory^p)^(1/p), shared out as compute^p : memory^p.
 
-    p = 1 adds, p -> infinity takes the larger. Computed relative to the larger, so nothing under- or overflows.
+    `memory`: tier -> seconds; the tiers follow one another, and their share is cut in proportion. p = 1 adds,
+    p -> infinity takes the larger. Computed relative to the larger, so nothing under- or overflows.
     """
-    larger = np.maximum(np.maximum(compute, memory), 1e-300)
-    first, second = (compute / larger) ** p, (memory / larger) ** p
+    moving = sum(memory.values(), 0.0)
+    larger = np.maximum(np.maximum(compute, moving), 1e-300)
+    first, second = (compute / larger) ** p, (moving / larger) ** p
     whole = larger * (first + second) ** (1.0 / p)
     share = first / np.maximum(first + second, 1e-300)
-    return {COMPUTE: whole * share, tier: whole * (1.0 - share)}
+    left = whole * (1.0 - share)
+    if len(memory) == 1:
+        return {COMPUTE: whole * share, **dict.fromkeys(memory, left)}
+    return {COMPUTE: whole * share, **{tier: left * (s / np.maximum(moving, 1e-300)) for tier, s in memory.items()}}

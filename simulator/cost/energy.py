@@ -13,9 +13,10 @@ def joules_by_component(amount: Amount, machine: Machine) -> dict[str, Array]:
     joules: dict[str, Array] = {
         COMPUTE: sum((flops * float(power.flop[name]) for name, flops in amount.flops.items()), 0.0)
     }
-    if machine.memory.energy is not None:
-        for tier, moved in amount.bytes.items():
-            joules[tier] = moved * float(machine.memory.energy)
+    for tier, moved in amount.bytes.items():
+        energy = machine.tiers[tier].memory.energy
+        if energy is not None:
+            joules[tier] = moved * float(energy)
     if power.link is not None:
         joules[NETWORK] = amount.sent * float(power.link)
     return joules

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import ceil
 
-from simulator.errors import StackError
+from simulator.cost.place import Placement
+from simulator.cost.tier import Tier, tiers_of
+from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
@@ -17,11 +20,16 @@ SIXTEEN_BIT = ("bf16", "fp16")
 
 @dataclass(frozen=True)
 class Machine:
-    """Profile, stack (its numbers on this chip) and layout of one replica. Rates are those that one chip reaches."""
+    """Profile, stack (its numbers on this chip), layout and placement of one replica of `replicas` on its node.
+
+    Rates are those that one chip reaches.
+    """
 
     profile: Profile
     stack: Stack
     parallelism: Parallelism
+    placement: Placement = field(default_factory=Placement)
+    replicas: int = 1
 
     def __post_init__(self) -> None:
         if self.profile.family not in self.stack.families:
@@ -31,11 +39,30 @@ class Machine:
                 f"leave `stack` out to get '{self.profile.default_stack}'"
             )
         object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
+        for name in sorted(self.placement.tiers - set(self.tiers)):
+            raise ScenarioError(unknown(f"tier of '{self.profile.name}'", name, self.tiers))
 
     @property
     def memory(self) -> MemoryTier:
-        """The tier that holds weights and KV cache."""
+        """The tier that holds everything that `placement` does not place elsewhere."""
         return self.profile.chip.main_memory
+
+    @cached_property
+    def tiers(self) -> dict[str, Tier]:
+        """Name -> every tier in which tensors can lie, nearest first."""
+        return tiers_of(self.profile, self.parallelism, self.replicas)
+
+    @property
+    def main(self) -> Tier:
+        """`memory` as one chip sees it."""
+        return self.tiers[self.memory.tier]
+
+    def parts(self, tensor: str) -> list[tuple[Tier, float]]:
+        """The tiers that a class of tensors lies in, each with its share of the bytes, nearest first."""
+        place = self.placement.of(tensor)
+        if place is None:
+            return [(self.main, 1.0)]
+        return [(tier, place.in_tier(name)) for name, tier in self.tiers.items() if place.in_tier(name)]
 
     @property
     def scaling(self) -> float:
@@ -45,12 +72,20 @@ class Machine:
 
     @property
     def bandwidth(self) -> float:
-        """Peak B/s of the tier, NUMA loss taken off."""
+        """Peak B/s of the main memory, NUMA loss taken off."""
         return float(self.memory.bandwidth) * self.scaling
 
-    def weights_bandwidth(self, format: str) -> float:
-        """B/s at which weights of a number format stream."""
-        return self.bandwidth * of_format(self.stack.streaming, format, self.stack.name, "streaming fraction")
+    def streaming_bandwidth(self, tier: Tier, fraction: float) -> float:
+        """B/s at which a tier streams. `fraction` is what the software reaches of the chip's own tiers; of a far one it
+        reaches what the stack says of that tier."""
+        if tier.far:
+            return tier.bandwidth * of_format(self.stack.far_streaming, tier.name, self.stack.name, "share of a tier")
+        return tier.bandwidth * self.scaling * fraction
+
+    def weights_bandwidth(self, format: str, tier: Tier | None = None) -> float:
+        """B/s at which weights of a number format stream from a tier, the main memory if none is given."""
+        fraction = of_format(self.stack.streaming, format, self.stack.name, "streaming fraction")
+        return self.streaming_bandwidth(tier or self.main, fraction)
 
     def compute_format(self, format: str) -> str:
         """The format in which the matrix units multiply values stored in `format`."""

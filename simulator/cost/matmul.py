@@ -9,7 +9,7 @@ import numpy as np
 from simulator.cost.amount import Amount, overlapped
 from simulator.cost.machine import Machine
 from simulator.model.number_format import FORMATS
-from simulator.model.operation import Attention, Matmul
+from simulator.model.operation import Array, Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.stack import of_format
 
@@ -18,14 +18,13 @@ ATTENTION_P = 4.0
 
 
 def matmul(operation: Matmul, machine: Machine) -> Amount:
-    """t = ((2mnk / F)^p + (weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
+    """t = ((2mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
-    W = bandwidth * streaming fraction of the number format, A = bandwidth * activation fraction; p is the stack's.
-    No rows, no cost.
+    W = bandwidth * streaming fraction of the number format, tier by tier of the weights' placement,
+    A = bandwidth * activation fraction; p is the stack's. No rows, no cost.
     """
     stack = machine.stack
-    tier = machine.memory.tier
     rows = np.asarray(operation.m, dtype=float)
     some = rows > 0
     compute_format = machine.compute_format(operation.format)
@@ -38,30 +37,35 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     flops = 2.0 * rows * operation.n * operation.k
     weights = some * operation.groups * (operation.n * operation.k * FORMATS[operation.format].bytes)
     activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
-    memory = weights / machine.weights_bandwidth(operation.format)
-    memory = memory + activations / (machine.bandwidth * float(stack.activation_streaming))
+    seconds: dict[str, Array] = {}
+    moved: dict[str, Array] = {}
+    for tier, share in machine.parts(operation.tensor):
+        seconds[tier.name] = weights * share / machine.weights_bandwidth(operation.format, tier)
+        moved[tier.name] = weights * share
+    near = machine.memory.tier
+    seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
+    moved[near] = moved.get(near, 0.0) + activations
     slowest = operation.imbalance
-    seconds = overlapped(flops * slowest / rate, memory * slowest, tier, float(stack.overlap))
-    return Amount(seconds, {compute_format: flops}, {tier: weights + activations}).times(operation.repeat)
+    waiting = {name: value * slowest for name, value in seconds.items()}
+    seconds = overlapped(flops * slowest / rate, waiting, float(stack.overlap))
+    return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:
     """t = ((pairs * FLOPs / F)^4 + (keys * bytes / W)^4)^(1/4): a straight line in the context.
 
-    F = 16-bit peak * the stack's fraction for the phase, W = bandwidth * its fraction for the cache.
+    F = 16-bit peak * the stack's fraction for the phase, W = bandwidth * its fraction for the cache, tier by tier.
     """
     stack = machine.stack
-    tier = machine.memory.tier
     if operation.phase == "decode":
         fraction = of_format(stack.decode_attention, operation.format, stack.name, "share of peak for decode attention")
     else:
         fraction = float(stack.prefill_attention)
     flops = operation.pairs * operation.flops_per_pair
     moved = operation.keys * operation.bytes_per_key
-    seconds = overlapped(
-        flops / (machine.sixteen_bit_peak * fraction),
-        moved / (machine.bandwidth * float(stack.kv_streaming)),
-        tier,
-        ATTENTION_P,
-    )
-    return Amount(seconds, {machine.compute_format("bf16"): flops}, {tier: moved}).times(operation.repeat)
+    parts = machine.parts("kv")
+    fraction_read = float(stack.kv_streaming)
+    reading = {t.name: moved * share / machine.streaming_bandwidth(t, fraction_read) for t, share in parts}
+    seconds = overlapped(flops / (machine.sixteen_bit_peak * fraction), reading, ATTENTION_P)
+    read = {t.name: moved * share for t, share in parts}
+    return Amount(seconds, {machine.compute_format("bf16"): flops}, read).times(operation.repeat)

@@ -10,7 +10,7 @@ step is min(cap * t, (idle + active) * t + E) with E the marginal joules of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -22,6 +22,7 @@ from simulator.cost.collective import collective
 from simulator.cost.host_floor import HostFloor, host_floor
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
+from simulator.cost.prefetch import exposed, prefetched
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Attention, Batch, Collective, Gather, Matmul, Operation, Stream
@@ -56,6 +57,21 @@ def cost_of(operation: Operation, machine: Machine) -> Amount:
     return vector(operation, machine)
 
 
+def cost_of_all(operations: Sequence[Operation], machine: Machine, layers: Amount, layer_count: int) -> Amount:
+    """The operations one after the other; `layers`: the layers' overheads, which the result leaves out.
+
+    Prefetched gathers hide behind the layers before them. Of a layer's time everything counts but the attention
+    over the cache, whose length the step's table does not know.
+    """
+    costs = [(operation, cost_of(operation, machine)) for operation in operations if not prefetched(operation, machine)]
+    early = [o for o in operations if isinstance(o, Gather) and prefetched(o, machine)]
+    total = add(cost for _, cost in costs)
+    if not early:
+        return total
+    hiding = add([layers, *(cost for operation, cost in costs if _is_of_layers(operation))])
+    return add([total, exposed(early, machine, hiding.total_seconds / layer_count)])
+
+
 def step_cost(
     architecture: Architecture, precision: Precision, machine: Machine, max_tokens: int, max_outputs: int
 ) -> StepCost:
@@ -64,9 +80,11 @@ def step_cost(
     windows = architecture.windows
     zipf = float(stack.expert_popularity)
 
+    layers = per_layer(architecture, precision, machine)
+
     def price(batch: Batch, wanted: Callable[[Operation], bool]) -> Amount:
-        operations = architecture.forward(batch, layout, precision, zipf)
-        return add(cost_of(operation, machine) for operation in operations if wanted(operation))
+        operations = [o for o in architecture.forward(batch, layout, precision, zipf) if wanted(o)]
+        return cost_of_all(operations, machine, layers, architecture.layer_count)
 
     def one(window: int | None) -> dict[int | None, Array]:
         return {each: float(each == window) for each in windows}
@@ -79,7 +97,7 @@ def step_cost(
     outputs = price(Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head)
     return StepCost(
         windows=windows,
-        tokens=_slower(add([tokens, _per_layer(architecture, precision, machine)]).times(count > 0), longest),
+        tokens=_slower(add([tokens, layers]).times(count > 0), longest),
         outputs=add([outputs, _per_sequence(architecture, machine, max_outputs)]),
         keys=tuple(_slower(price(Batch(many, 0.0, one(window)), _is_attention), longest) for window in windows),
         pairs=tuple(_slower(price(Batch(many, 0.0, {}, one(window)), _is_attention), longest) for window in windows),
@@ -106,7 +124,7 @@ def _slower(amount: Amount, factor: float) -> Amount:
     return Amount(seconds, amount.flops, amount.bytes, amount.sent)
 
 
-def _per_layer(architecture: Architecture, precision: Precision, machine: Machine) -> Amount:
+def per_layer(architecture: Architecture, precision: Precision, machine: Machine) -> Amount:
     """Overheads of layers and of the step, whatever the number of tokens."""
     stack = machine.stack
     per_layer = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores

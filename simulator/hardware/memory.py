@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.provenance import Block
-from simulator.quantity import Bandwidth, Bytes, Fraction, Known, Ratio, Seconds, quantity
+from simulator.quantity import Bandwidth, Bytes, Fraction, Known, Rate, Ratio, Seconds, Share, quantity
 
 TierName = Literal["sram", "hbm", "gddr", "lpddr", "ddr", "cxl", "nvme", "remote"]
 
@@ -34,10 +34,22 @@ class MemoryTier(Block):
     channels: Annotated[int, Field(gt=0)] | None = Field(None, description="DDR channels of one instance.")
     transfer_rate: TransferRate | None = Field(None, description="Transfers a second of one channel, e.g. 8800 MT/s.")
     latency: Seconds | None = Field(None, description="Idle latency of one access, address translation included.")
+    spans: tuple[tuple[Bytes, Seconds], ...] | None = Field(
+        None, description="[bytes, latency] pairs: latency of accesses spread over so many bytes (translation misses)."
+    )
+    loaded: tuple[tuple[Share, Seconds], ...] | None = Field(
+        None, description="[share of the bandwidth, latency] pairs: latency while so much else streams."
+    )
+    page: Bytes | None = Field(None, description="Page size for which the latencies hold.")
     granule: Bytes | None = Field(None, description="Smallest unit of access; shorter reads move all of it.")
     outstanding: Ratio | None = Field(
-        None, description="Accesses in flight that the readers of one instance sustain together."
+        None,
+        description="Accesses in flight that the readers of one instance sustain together; behind a link, one chip.",
     )
+    row_bandwidth: Fraction | None = Field(
+        None, description="Share of the bandwidth that the granules of a random row after its first reach."
+    )
+    iops: Rate | None = Field(None, description="Random reads a second that one instance serves (SSD).")
     link: Bandwidth | None = Field(
         None, description="What one chip reads per direction when the tier is behind a host link (PCIe, C2C)."
     )

@@ -144,7 +144,7 @@ def usage_summary(
     span = makespan_s * replicas
     peaks: dict[str, float] = {name: float(peak) for name, peak in chip.matrix.peak.items()}
     at_peak = sum(flops / peaks[name] for name, flops in total.flops.items())
-    moved = sum(total.bytes.values())
+    moved = total.bytes.get(machine.memory.tier, 0.0)
     joules = {name: value * chips for name, value in total.joules.items()}
     joules["idle"] = float(chip.power.idle) * span * chips
     joules["host"] = float(node.power.base) * span * chips / node.chips

@@ -57,7 +57,7 @@ def assumed(exponent: float, low: float, high: float, source: str) -> Zipf:
 
 
 @lru_cache(maxsize=256)
-def _ranks(rows: float, zipf: float) -> tuple[np.ndarray, np.ndarray]:
+def ranks(rows: float, zipf: float) -> tuple[np.ndarray, np.ndarray]:
     """(rows in a group of like ranks, probability of each of them). Groups grow by 1 % of their rank."""
     most = max(1, int(rows))
     edges = np.arange(1, min(most, _EXACT) + 2, dtype=float)
@@ -83,7 +83,7 @@ def unique_rows(rows: float, draws: Array, zipf: float) -> Array:
         miss = np.log1p(-1.0 / rows) if rows > 1 else -700.0
         result = -rows * np.expm1(asked * miss)
     else:
-        count, chance = _ranks(float(rows), float(zipf))
+        count, chance = ranks(float(rows), float(zipf))
         miss = np.log1p(-np.minimum(chance, 1.0 - 2.0**-53))
         distinct, place = np.unique(asked, return_inverse=True)
         size = max(1, _BLOCK // len(count))

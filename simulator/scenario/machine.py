@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from simulator.scenario.placement import PlacementChoice
 from simulator.scenario.precision import PrecisionChoice
 from simulator.strict import Strict
 
@@ -27,3 +28,6 @@ class MachineChoice(Strict):
     replicas: Count = Field(1, description="Copies of the model behind the router, each on chips of its own.")
     stack: str | None = Field(None, description="Software stack; the profile's default when left out.")
     precision: PrecisionChoice = Field(PrecisionChoice(), description="Overrides the scenario's.")
+    placement: PlacementChoice | None = Field(
+        None, description="Tensor class -> tier, or auto: the hottest bytes nearest. Left out: all in the main memory."
+    )

@@ -57,6 +57,14 @@ class Parameters(Block):
     expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
     overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
     activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
+    far_streaming: dict[str, Fraction] = Field(
+        {"default": Known(0.8)}, description="Share of the bandwidth or link of a tier beside the chip's own, by tier."
+    )
+    gather_rate: Fraction = Field(Known(1.0), description="Share that its code reaches of what memory gathers (rows).")
+    gather_overhead: Overhead = Field(NONE, description="Per gather of a layer, whatever its rows.")
+    prefetch: bool = Field(
+        False, description="True: rows known by the token ids are fetched while earlier layers run. False: waited for."
+    )
     kv_streaming: Fraction = Field(description="Share of peak bandwidth for keys and values in decode.")
     decode_attention: dict[str, Fraction] = Field(
         description="Share of the 16-bit peak that decode attention reaches, by number format of the cache."

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.amount import OVERHEAD, Amount
 from simulator.cost.energy import marginal_joules
 from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
-from simulator.cost.step import cost_of, step_cost
+from simulator.cost.step import cost_of_all, per_layer, step_cost
 from simulator.errors import RamwiseError
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -157,7 +157,8 @@ def _operations(architecture: Architecture, precision: Precision, machine: Machi
     )
     zipf = float(machine.stack.expert_popularity)
     operations = architecture.forward(batch, machine.parallelism, precision, zipf)
-    return add(cost_of(operation, machine) for operation in operations)
+    layers = per_layer(architecture, precision, machine)
+    return cost_of_all(operations, machine, layers, architecture.layer_count)
 
 
 def _overheads(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> np.ndarray:

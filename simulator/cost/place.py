@@ -1,0 +1,51 @@
+"""Where the tensors of each class lie: which tiers hold how much of them, and what a nearer tier caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Policy = Literal["pinned", "lru", "lfu"]
+
+
+@dataclass(frozen=True)
+class Near:
+    """`capacity` bytes a chip of a nearer tier that hold copies of the rows, experts or neurons used most.
+
+    pinned: the hottest, for ever. lru: the last used. lfu: those used most so far, which are the hottest after a while.
+    """
+
+    tier: str
+    capacity: float
+    policy: Policy = "pinned"
+
+
+@dataclass(frozen=True)
+class Place:
+    """`shares`: tier -> share of the class's bytes, cut layer by layer, so that reads are shared out alike. They add up
+    to 1. `near`: a cache before them."""
+
+    shares: Mapping[str, float]
+    near: Near | None = None
+
+    def in_tier(self, name: str) -> float:
+        """Share of the bytes that lie in a tier, copies in a cache not counted."""
+        return self.shares.get(name, 0.0)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Tensor class -> place. What is not named, and activations, lie in the chip's main memory."""
+
+    places: Mapping[str, Place] = field(default_factory=dict)
+
+    def of(self, tensor: str) -> Place | None:
+        """The place of a class, None where it is the main memory."""
+        return self.places.get(tensor)
+
+    @property
+    def tiers(self) -> set[str]:
+        """Every tier that it names."""
+        named = {name for place in self.places.values() for name in place.shares}
+        return named | {place.near.tier for place in self.places.values() if place.near}

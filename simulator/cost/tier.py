@@ -1,0 +1,57 @@
+"""A memory tier as one chip of a replica sees it: its own, behind a link, another socket's, or shared in a pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.hardware.memory import MemoryTier
+from simulator.hardware.profile import Profile
+from simulator.model.parallelism import Parallelism
+
+REMOTE = "remote"
+"""The memory of the sockets that a replica does not run on."""
+
+
+@dataclass(frozen=True)
+class Tier:
+    """`capacity` and `bandwidth` are one chip's: what is shared is divided among the chips that share it."""
+
+    memory: MemoryTier
+    capacity: float
+    bandwidth: float
+    far: bool  # not the chip's own: behind a link, or at another socket
+
+    @property
+    def name(self) -> str:
+        """What placements and results call it."""
+        return self.memory.tier
+
+
+def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1) -> dict[str, Tier]:
+    """Name -> every tier that software can place tensors in, nearest first.
+
+    The chip's own tiers; on a node of several sockets the other sockets' memory, read over the fabric; the node's tiers
+    at min(link, bandwidth / the replica's chips on that node). Capacity is shared with the other replicas of the
+    node too; their reading at the same time is a matter of events.
+    """
+    node = profile.node
+    chips = min(layout.chips, node.chips)
+    found = [
+        Tier(memory, float(memory.capacity) * float(memory.usable), float(memory.bandwidth), False)
+        for memory in profile.chip.memory
+        if not memory.cache
+    ]
+    if node.fabric.kind == "numa" and node.fabric.bandwidth is not None and chips < node.chips:
+        main = profile.chip.main_memory
+        update = {"tier": REMOTE, "bandwidth": node.fabric.bandwidth, "latency": node.fabric.latency or main.latency}
+        others = (node.chips / replicas - chips) * float(main.capacity) * float(main.usable)
+        found.append(
+            Tier(main.model_copy(update=update), max(0.0, others) / chips, float(node.fabric.bandwidth) / chips, True)
+        )
+    for memory in node.memory:
+        shared = memory.shared_by in ("node", "pool")
+        capacity = float(memory.capacity) * float(memory.usable) / (chips * replicas if shared else 1)
+        bandwidth = float(memory.bandwidth) / (chips if shared else 1)
+        link = float("inf") if memory.link is None else float(memory.link)
+        found.append(Tier(memory, capacity, min(bandwidth, link), True))
+    return {tier.name: tier for tier in found}

@@ -1,0 +1,77 @@
+"""Where a scenario places tensors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from simulator.cost.place import Near, Place, Placement, Policy
+from simulator.hardware.memory import TierName
+from simulator.quantity import Bytes, Fraction
+from simulator.strict import Strict
+
+
+class NearChoice(Strict):
+    """A part of a nearer tier that caches a class of tensors."""
+
+    tier: TierName
+    capacity: Bytes = Field(description="Bytes of it on each chip.")
+    policy: Policy = Field("pinned", description="pinned: the hottest. lru: last used. lfu: most used so far.")
+
+
+class CachedChoice(Strict):
+    """A class of tensors in one tier, the hottest of it cached in a nearer one."""
+
+    tier: TierName
+    cache: NearChoice
+
+
+class SplitChoice(Strict):
+    """A class of tensors cut over several tiers, layer by layer."""
+
+    split: dict[TierName, Fraction]
+
+    @field_validator("split")
+    @classmethod
+    def _whole(cls, split: dict[TierName, Fraction]) -> dict[TierName, Fraction]:
+        if abs(sum(split.values()) - 1.0) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(split.values()):g}; they are of the whole, so make them 1")
+        return split
+
+
+PlaceChoice = TierName | SplitChoice | CachedChoice
+
+
+class Places(Strict):
+    """Where each class of tensors lies: a tier, shares in several, or a tier with a cache before it."""
+
+    embedding: PlaceChoice | None = None
+    attention: PlaceChoice | None = None
+    ffn: PlaceChoice | None = Field(None, description="Dense FFNs and shared experts.")
+    expert: PlaceChoice | None = Field(None, description="Routed experts.")
+    table: PlaceChoice | None = Field(None, description="Rows of look-up FFNs.")
+    router: PlaceChoice | None = None
+    head: PlaceChoice | None = None
+    norm: PlaceChoice | None = None
+    kv: PlaceChoice | None = Field(None, description="The cache of keys and values.")
+
+
+PlacementChoice = Literal["auto"] | Places
+
+
+def placement(choice: PlacementChoice | None) -> Placement:
+    """What is chosen; nothing where everything lies in the main memory or is placed automatically."""
+    if choice is None or isinstance(choice, str):
+        return Placement()
+    chosen = {tensor: getattr(choice, tensor) for tensor in Places.model_fields}
+    return Placement({tensor: _place(one) for tensor, one in chosen.items() if one is not None})
+
+
+def _place(choice: PlaceChoice) -> Place:
+    if isinstance(choice, SplitChoice):
+        return Place({tier: float(share) for tier, share in choice.split.items()})
+    if isinstance(choice, CachedChoice):
+        near = choice.cache
+        return Place({choice.tier: 1.0}, Near(near.tier, float(near.capacity), near.policy))
+    return Place({choice: 1.0})

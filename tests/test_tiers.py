@@ -1,0 +1,170 @@
+"""Tiers: where tensors lie decides what a step costs; bytes are conserved, and nearer or wider is never slower."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.cost.access import gather, rows_seconds
+from simulator.cost.automatic import automatic
+from simulator.cost.machine import Machine
+from simulator.cost.matmul import attention, matmul
+from simulator.cost.place import Near, Place, Placement
+from simulator.cost.placement import capacity
+from simulator.cost.prefetch import exposed, prefetched
+from simulator.cost.step import step_cost
+from simulator.errors import CapacityError, ScenarioError
+from simulator.hardware.catalogue import Catalogue
+from simulator.model.number_format import Precision
+from simulator.model.operation import Attention, Gather, Matmul
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model
+from simulator.stack.stack import Stacks
+
+CATALOGUE, STACKS = Catalogue(), Stacks()
+
+
+def machine(places: dict[str, Place] | None = None, hardware: str = "h100-sxm-8", **layout: int) -> Machine:
+    profile = CATALOGUE.load(hardware)
+    return Machine(profile, STACKS.load(profile.default_stack), Parallelism(**layout), Placement(places or {}))
+
+
+WEIGHTS = Matmul("up", 4.0, 4096.0, 4096.0, "bf16", "ffn")
+
+
+def test_weights_behind_a_link_stream_at_the_link_shared_by_the_chips_that_read() -> None:
+    size = 4096 * 4096 * 2
+    for chips, link in ((1, 64e9), (8, 64e9)):
+        cost = matmul(WEIGHTS, machine({"ffn": Place({"ddr": 1.0})}, tp=chips))
+        bandwidth = min(link, 614.4e9 / chips)
+        assert cost.seconds["ddr"] == pytest.approx(size / (0.8 * bandwidth), rel=1e-3)
+        assert cost.bytes["ddr"] == size
+
+
+def test_a_class_cut_over_two_tiers_reads_each_share_where_it_lies() -> None:
+    near, far = matmul(WEIGHTS, machine()), matmul(WEIGHTS, machine({"ffn": Place({"ddr": 1.0})}))
+    both = matmul(WEIGHTS, machine({"ffn": Place({"hbm": 0.75, "ddr": 0.25})}))
+    assert sum(both.bytes.values()) == pytest.approx(sum(near.bytes.values()))
+    assert both.bytes["ddr"] == far.bytes["ddr"] / 4
+    assert float(np.asarray(near.total_seconds)) < float(np.asarray(both.total_seconds))
+    assert float(np.asarray(both.total_seconds)) < float(np.asarray(far.total_seconds))
+
+
+def test_a_cache_behind_the_link_reads_keys_over_it() -> None:
+    keys = Attention("attention", "decode", 1e6, 1e6, 100.0, 4096.0, "bf16")
+    far = attention(keys, machine({"kv": Place({"ddr": 1.0})}))
+    assert far.seconds["ddr"] == pytest.approx(1e6 * 4096 / (0.8 * 64e9), rel=1e-3)
+
+
+def test_the_other_socket_reads_at_the_fabric() -> None:
+    places = {"ffn": Place({"ddr": 0.5, "remote": 0.5})}
+    cost = matmul(WEIGHTS, machine(places, "xeon-6980p-2s"))
+    assert cost.bytes["remote"] == cost.bytes["ddr"] - 4 * (4096 + 4096) * 2
+    assert machine(hardware="xeon-6980p-2s").tiers["remote"].bandwidth == pytest.approx(248e9)
+    assert "remote" not in machine(hardware="xeon-6980p-2s", tp=2).tiers
+
+
+def test_an_unknown_tier_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ScenarioError, match=r"tier of 'h100-sxm-8'.*ddr"):
+        machine({"ffn": Place({"ddrr": 1.0})})
+
+
+LIMITS = {"memory_utilization": 0.9, "max_tokens": 2048, "max_outputs": 8}
+
+
+def laid_out(one: Machine, model: str, precision: Precision) -> dict[str, dict[str, float]]:
+    sheet = capacity(load_model(model), precision, one, block_size=16, **LIMITS)  # type: ignore[arg-type]
+    return {tier.tier: tier.held for tier in sheet.tiers}
+
+
+def test_what_is_too_large_for_the_near_tier_goes_to_the_next_the_hottest_first() -> None:
+    model, precision = load_model("mixtral-8x7b"), Precision()
+    one = machine(hardware="l40s")
+    with pytest.raises(CapacityError, match="placement: auto"):
+        laid_out(one, "mixtral-8x7b", precision)
+    placed = automatic(model, precision, one, kv_tokens=8192, **LIMITS)  # type: ignore[arg-type]
+    held = laid_out(placed, "mixtral-8x7b", precision)
+    assert held["gddr"]["attention"] > 0
+    assert "attention" not in held["ddr"]
+    assert held["ddr"]["expert"] + held["gddr"]["expert"] == pytest.approx(model.weight_bytes(precision)["expert"])
+
+
+def test_a_model_that_fits_stays_in_the_main_memory_and_costs_the_same() -> None:
+    model, precision = load_model("llama-3.1-8b"), Precision()
+    plain = machine()
+    placed = automatic(model, precision, plain, kv_tokens=4096, **LIMITS)  # type: ignore[arg-type]
+    assert all(place.shares == {"hbm": 1.0} for place in placed.placement.places.values())
+    first, second = (step_cost(model, precision, one, 64, 8) for one in (plain, placed))
+    assert np.array_equal(first.tokens.total_seconds, second.tokens.total_seconds)
+
+
+def test_no_tier_of_the_machine_holds_everything() -> None:
+    with pytest.raises(CapacityError, match="and ddr:") as refused:
+        one = automatic(load_model("deepseek-v3"), Precision(), machine(hardware="l40s"), kv_tokens=1, **LIMITS)  # type: ignore[arg-type]
+        laid_out(one, "deepseek-v3", Precision())
+    assert "left" in str(refused.value)
+
+
+ROWS = Gather("table", "table", 1000.0, 1000.0, 320.0, table_rows=1e8, zipf=1.0)
+
+
+def test_a_near_cache_serves_the_hottest_rows() -> None:
+    plain = gather(ROWS, machine({"table": Place({"ddr": 1.0})}))
+    near = gather(ROWS, machine({"table": Place({"ddr": 1.0}, Near("hbm", 1e6 * 320))}))
+    assert near.bytes["ddr"] == pytest.approx(plain.bytes["ddr"] * (1 - 0.758), rel=0.01)  # the hottest 1 % serve 76 %
+    assert sum(near.bytes.values()) == pytest.approx(sum(plain.bytes.values()))
+    assert float(np.asarray(near.total_seconds)) < float(np.asarray(plain.total_seconds))
+
+
+def test_reads_of_an_ssd_are_bound_by_its_iops() -> None:
+    memory = (
+        CATALOGUE.load("h100-sxm-8")
+        .node.memory[0]
+        .model_copy(update={"granule": 4096.0, "latency": 80e-6, "outstanding": 256.0, "iops": 130e3})
+    )
+    assert rows_seconds(memory, 7e9, 32768.0, 256.0) == pytest.approx(32768 / 130e3)
+    assert rows_seconds(memory, 7e9, 0.0, 256.0) == 0.0
+
+
+def prefetching(one: Machine, on: bool) -> Machine:
+    return replace(one, stack=one.stack.model_copy(update={"prefetch": on}))
+
+
+def engram(layers_before: float, address_known: str = "token") -> Gather:
+    return replace(ROWS, address_known=address_known, layers_before=layers_before, rows=1e5, unique_rows=1e5)
+
+
+def test_a_prefetch_hides_behind_the_layers_before_and_never_costs_more_than_waiting() -> None:
+    one = prefetching(machine({"table": Place({"ddr": 1.0})}), True)
+    whole = float(np.asarray(gather(engram(1.0), one).total_seconds))
+    assert prefetched(engram(1.0), one)
+    assert not prefetched(engram(1.0, "layer"), one)
+    assert not prefetched(engram(0.0), one)
+    assert not prefetched(engram(1.0), prefetching(one, False))
+    for layer, left in ((0.0, whole), (whole / 4, whole / 2), (whole, 0.0)):
+        assert float(np.asarray(exposed([engram(2.0)], one, layer).total_seconds)) == pytest.approx(left, abs=1e-12)
+    two = exposed([engram(2.0), engram(4.0)], one, whole / 4)  # half is waited for at 2; the second half a fetch later
+    assert float(np.asarray(two.total_seconds)) == pytest.approx(whole)
+    assert two.bytes == {"ddr": 2 * 1e5 * 320}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(1.0, 1e6), st.floats(1.0, 2e4), st.floats(1.0, 4.0), st.sampled_from(["table", "expert"]))
+def test_more_bandwidth_never_hurts_and_nearer_is_never_slower(
+    rows: float, row_bytes: float, factor: float, tensor: str
+) -> None:
+    look = Gather("rows", tensor, rows, rows, row_bytes, table_rows=1e7)
+    product = replace(WEIGHTS, tensor=tensor, m=rows)
+    far, near = machine({tensor: Place({"ddr": 1.0})}), machine()
+    tier = far.profile.node.memory[0]
+    update = {name: getattr(tier, name) * factor for name in ("bandwidth", "link", "outstanding")}
+    node = far.profile.node.model_copy(update={"memory": (tier.model_copy(update=update),)})
+    wider = replace(far, profile=far.profile.model_copy(update={"node": node}))
+    for price, operation in ((gather, look), (matmul, product)):
+        times = [float(np.asarray(price(operation, one).total_seconds)) for one in (near, wider, far)]  # type: ignore[operator]
+        assert times[0] <= times[1] * (1 + 1e-9)
+        assert times[1] <= times[2] * (1 + 1e-9)
