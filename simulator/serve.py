@@ -137,7 +137,7 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
         )
     stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
     replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
-    return Machine(profile, stack, layout, placement(choice.placement), replicas)
+    return Machine(profile, stack, layout, placement(choice.placement, {}), replicas)
 
 
 def _prices(given: Money | None, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
@@ -177,6 +177,9 @@ def _case(
         "max_outputs": limits.max_num_seqs,
     }
     lengths = requests.input_tokens + requests.output_tokens
+    machine = replace(
+        machine, placement=placement(choice.placement, model.weight_bytes_per_chip(precision, machine.parallelism))
+    )
     if choice.placement == "auto":
         wanted = limits.max_num_seqs * float(lengths.mean())
         machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)

@@ -22,6 +22,7 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Gather, Matmul
 from simulator.model.parallelism import Parallelism
+from simulator.model.routing import inclusion
 from simulator.model.zoo import load_model
 from simulator.stack.stack import Stacks
 
@@ -114,10 +115,25 @@ ROWS = Gather("table", "table", 1000.0, 1000.0, 320.0, table_rows=1e8, zipf=1.0)
 
 def test_a_near_cache_serves_the_hottest_rows() -> None:
     plain = gather(ROWS, machine({"table": Place({"ddr": 1.0})}))
-    near = gather(ROWS, machine({"table": Place({"ddr": 1.0}, Near("hbm", 1e6 * 320))}))
+    near = gather(ROWS, machine({"table": Place({"ddr": 1.0}, Near("hbm", 0.01))}))
     assert near.bytes["ddr"] == pytest.approx(plain.bytes["ddr"] * (1 - 0.758), rel=0.01)  # the hottest 1 % serve 76 %
     assert sum(near.bytes.values()) == pytest.approx(sum(plain.bytes.values()))
     assert float(np.asarray(near.total_seconds)) < float(np.asarray(plain.total_seconds))
+
+
+def test_a_near_cache_of_experts_serves_the_popular_ones_and_less_of_a_large_batch() -> None:
+    experts = replace(WEIGHTS, tensor="expert", m=8.0, groups=8.0, choices=256.0, chosen=8.0, zipf=0.7)
+    cached = machine({"expert": Place({"ddr": 1.0}, Near("hbm", 0.25))})
+    shares = {}
+    for tokens, groups in ((1.0, 8.0), (512.0, 256.0)):
+        cost = matmul(replace(experts, m=8 * tokens, groups=groups), cached)
+        shares[tokens] = float(np.asarray(cost.bytes["ddr"])) / (groups * 4096 * 4096 * 2)
+    assert 1 - shares[1.0] == pytest.approx(inclusion(256, 8, 0.7)[:64].sum() / 8)
+    assert shares[512.0] == pytest.approx(0.75, abs=0.01)  # all are touched
+    lru = machine({"expert": Place({"ddr": 1.0}, Near("hbm", 0.25, "lru"))})
+    assert float(np.asarray(matmul(experts, lru).bytes["ddr"])) > float(
+        np.asarray(matmul(experts, cached).bytes["ddr"])
+    )
 
 
 def test_reads_of_an_ssd_are_bound_by_its_iops() -> None:

@@ -35,7 +35,7 @@ def gather(operation: Gather, machine: Machine) -> Amount:
     for tier, share in machine.parts(operation.tensor):
         rows, unique = operation.rows * share, operation.unique_rows * share
         if near is not None and operation.table_rows:
-            kept = near.capacity / _stored(operation.row_bytes, machine.tiers[near.tier].memory)
+            kept = operation.table_rows * share * near.share
             rate = hit_rate(operation.table_rows * share, operation.zipf, kept, near.policy)
             missed = np.minimum(unique, rows * (1.0 - rate))  # the rows that are used often are the ones that hit
             amounts.append(_rows(operation, machine, machine.tiers[near.tier], rows - missed, unique - missed))

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from simulator.cost.place import Policy
+from simulator.model.operation import Array
 from simulator.model.popularity import ranks
+from simulator.model.routing import inclusion
 
 
 def hit_rate(items: float, zipf: float, kept: float, policy: Policy = "pinned") -> float:
@@ -36,6 +38,22 @@ def hit_rate(items: float, zipf: float, kept: float, policy: Policy = "pinned") 
         else:
             high = middle
     return float((counts * probability * -np.expm1(-probability * high)).sum())
+
+
+def chosen_hits(choices: float, chosen: float, zipf: float, kept: float, policy: Policy, tokens: Array) -> Array:
+    """Share of the distinct experts that `tokens` tokens touch which a cache of `kept` of them holds.
+
+    pinned, lfu: the hottest are held, so sum of 1 - (1 - p_i)^T over the kept ones over the same sum over all. lru: its
+    hit rate for one token after the other, which is also what a batch finds of the batch before.
+    """
+    if policy == "lru":
+        return hit_rate(choices, zipf, kept, "lru")
+    miss = 1.0 - inclusion(int(choices), int(chosen), float(zipf))
+    inside = np.clip(kept - np.arange(len(miss)), 0.0, 1.0)  # the last one may be held in part
+    count = np.atleast_1d(np.asarray(tokens, dtype=float))
+    touched = 1.0 - miss ** np.maximum(count, 1.0)[:, None]
+    share = (touched * inside).sum(axis=1) / touched.sum(axis=1)
+    return share if np.ndim(tokens) else float(share[0])
 
 
 def hits(uses: Iterable[int], kept: int, policy: Policy = "lru", hot: Iterable[int] = ()) -> np.ndarray:

@@ -7,7 +7,9 @@ from math import sqrt
 import numpy as np
 
 from simulator.cost.amount import Amount, overlapped
+from simulator.cost.cache import chosen_hits
 from simulator.cost.machine import Machine
+from simulator.cost.tier import Tier
 from simulator.model.number_format import FORMATS
 from simulator.model.operation import Array, Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
@@ -39,9 +41,10 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
     seconds: dict[str, Array] = {}
     moved: dict[str, Array] = {}
-    for tier, share in machine.parts(operation.tensor):
-        seconds[tier.name] = weights * share / machine.weights_bandwidth(operation.format, tier)
-        moved[tier.name] = weights * share
+    for tier, share in weight_reads(operation, machine):
+        read = weights * share
+        seconds[tier.name] = seconds.get(tier.name, 0.0) + read / machine.weights_bandwidth(operation.format, tier)
+        moved[tier.name] = moved.get(tier.name, 0.0) + read
     near = machine.memory.tier
     seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
     moved[near] = moved.get(near, 0.0) + activations
@@ -49,6 +52,20 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     waiting = {name: value * slowest for name, value in seconds.items()}
     seconds = overlapped(flops * slowest / rate, waiting, float(stack.overlap))
     return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)
+
+
+def weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:
+    """(tier, share of the weight bytes read there): by the placement, and what a near tier caches from that."""
+    parts: list[tuple[Tier, Array]] = list(machine.parts(operation.tensor))
+    place = machine.placement.of(operation.tensor)
+    if place is None or place.near is None:
+        return parts
+    hit: Array = place.near.share  # where every token uses every matrix, it is read where it lies
+    if operation.choices:
+        tokens = operation.m * (machine.parallelism.ep / operation.chosen)
+        kept = place.near.share * operation.choices
+        hit = chosen_hits(operation.choices, operation.chosen, operation.zipf, kept, place.near.policy, tokens)
+    return [(machine.tiers[place.near.tier], hit), *((tier, share * (1.0 - hit)) for tier, share in parts)]
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:

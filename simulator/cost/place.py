@@ -11,13 +11,13 @@ Policy = Literal["pinned", "lru", "lfu"]
 
 @dataclass(frozen=True)
 class Near:
-    """`capacity` bytes a chip of a nearer tier that hold copies of the rows, experts or neurons used most.
+    """A nearer tier that holds copies of a `share` of a class: the rows, experts or neurons used most.
 
     pinned: the hottest, for ever. lru: the last used. lfu: those used most so far, which are the hottest after a while.
     """
 
     tier: str
-    capacity: float
+    share: float
     policy: Policy = "pinned"
 
 

@@ -143,12 +143,13 @@ def _laid_out(
 ) -> tuple[TierSheet, ...]:
     """A sheet of the main memory and of every other tier that holds something."""
     held: dict[str, dict[str, float]] = {name: {} for name in machine.tiers}
-    for tensor, size in held_bytes(architecture, precision, machine.parallelism, max_tokens, max_outputs).items():
+    weights = held_bytes(architecture, precision, machine.parallelism, max_tokens, max_outputs)
+    for tensor, size in weights.items():
         for tier, share in machine.parts(tensor):
             held[tier.name][tensor] = size * share
     for tensor, place in machine.placement.places.items():
         if place.near is not None:
-            held[place.near.tier][f"{tensor} cache"] = place.near.capacity
+            held[place.near.tier][f"{tensor} cache"] = place.near.share * weights.get(tensor, 0.0)
     kv = {tier.name for tier, _ in machine.parts("kv")}
     main = machine.memory.tier
     sheets = []

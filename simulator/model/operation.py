@@ -36,6 +36,8 @@ class Matmul:
     """[m, k] x [k, n], `groups` distinct weight matrices touched, m rows in total over all groups.
 
     FLOPs 2*m*n*k; weight bytes groups*n*k*bytes(format). `tensor` names the class of the weights (for placement).
+    Where tokens choose matrices, `chosen` of `choices` (on all chips) with a popularity rank^-zipf, a cache can hold
+    the ones used most; choices = 0: every row uses every matrix.
     """
 
     name: str
@@ -47,6 +49,9 @@ class Matmul:
     groups: Array = 1.0
     repeat: Array = 1.0
     imbalance: Array = 1.0  # slowest rank over the mean rank (expert parallelism)
+    choices: float = 0.0
+    chosen: float = 0.0
+    zipf: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -60,18 +61,22 @@ class Places(Strict):
 PlacementChoice = Literal["auto"] | Places
 
 
-def placement(choice: PlacementChoice | None) -> Placement:
-    """What is chosen; nothing where everything lies in the main memory or is placed automatically."""
+def placement(choice: PlacementChoice | None, held: Mapping[str, float]) -> Placement:
+    """What is chosen; nothing where everything lies in the main memory or is placed automatically.
+
+    `held`: tensor class -> bytes on one chip, of which caches hold a share.
+    """
     if choice is None or isinstance(choice, str):
         return Placement()
     chosen = {tensor: getattr(choice, tensor) for tensor in Places.model_fields}
-    return Placement({tensor: _place(one) for tensor, one in chosen.items() if one is not None})
+    return Placement({tensor: _place(one, held.get(tensor, 0.0)) for tensor, one in chosen.items() if one is not None})
 
 
-def _place(choice: PlaceChoice) -> Place:
+def _place(choice: PlaceChoice, held: float) -> Place:
     if isinstance(choice, SplitChoice):
         return Place({tier: float(share) for tier, share in choice.split.items()})
     if isinstance(choice, CachedChoice):
         near = choice.cache
-        return Place({choice.tier: 1.0}, Near(near.tier, float(near.capacity), near.policy))
+        share = min(1.0, float(near.capacity) / held) if held else 0.0
+        return Place({choice.tier: 1.0}, Near(near.tier, share, near.policy))
     return Place({choice: 1.0})

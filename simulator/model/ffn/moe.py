@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from simulator.errors import Problem
@@ -112,7 +112,7 @@ class MoEFFN(FFN):
         hit = self.touched(visit.all_tokens, visit.popularity)
         rows = visit.all_tokens * (self.top_k / parallelism.ep)
         before, after = self._exchange(visit)
-        routed = two_matmuls(
+        products = two_matmuls(
             "experts",
             self.tensor,
             visit,
@@ -122,6 +122,10 @@ class MoEFFN(FFN):
             hit / parallelism.ep,
             self.imbalance(hit, parallelism.ep),
         )
+        routed = [
+            replace(o, choices=self.experts, chosen=self.top_k, zipf=visit.popularity) if isinstance(o, Matmul) else o
+            for o in products
+        ]
         shared = (
             two_matmuls("shared experts", "ffn", visit, tokens, self.shared_width / parallelism.tp, self.matrices)
             if self.shared_width
