@@ -91,7 +91,7 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     if problems or requests is None:
         raise ScenarioError(problems)
     with _noting(problems, source.where(("money",))):
-        terms, hourly = _prices(scenario.money, [machine.profile for _, machine in machines])
+        terms, hourly = _prices(basis(scenario, catalogue), [machine.profile for _, machine in machines])
     if problems:
         raise ScenarioError(problems)
     cases: list[Case] = []
@@ -140,12 +140,18 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
     return Machine(profile, stack, layout, placement(choice.placement, {}), replicas)
 
 
-def _prices(given: Money | None, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
-    """The terms, and what each machine costs an hour; None for one without a price when the scenario asks for none."""
-    money = given or Money()
-    basis = money.basis or common_basis(profiles, money.capital, money.rental)
+def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
+    """The scenario's terms, with the basis that all of its machines have in common where it names none."""
+    money = scenario.money or Money()
+    profiles = [catalogue.load(choice.hardware) for choice in scenario.machines]
+    common = common_basis(profiles, money.capital, money.rental)
+    return money if money.basis else money.model_copy(update={"basis": common})
+
+
+def _prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
+    """The terms, and what each machine costs an hour; None for one without a price."""
     terms = Terms(
-        basis,
+        money.basis or "rental",
         float(money.amortisation),
         float(money.interest),
         float(money.electricity),
@@ -154,11 +160,7 @@ def _prices(given: Money | None, profiles: Sequence[Profile]) -> tuple[Terms, di
         float(money.utilisation),
         money.memory_prices,
     )
-    hourly = {p.name: hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles}
-    unpriced = [p for p in profiles if hourly[p.name] is None]
-    if given is not None and unpriced:
-        raise no_price(unpriced[0], basis)
-    return terms, hourly
+    return terms, {p.name: hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles}
 
 
 def _case(
@@ -296,9 +298,15 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "kv_occupancy_max": records.kv_used_max,
         "preemptions": int(requests.preemptions.sum()),
         "steps": steps,
+        "warnings": _warnings(case, scenario),
         "steady": steady if steady is not None else {"reason": reason},
         "events": records.events,
     }
+
+
+def _warnings(case: Case, scenario: Scenario) -> list[str]:
+    """What the figures leave out although the scenario asks for it."""
+    return [no_price(case.machine.profile, case.terms.basis)] if scenario.money and case.hourly is None else []
 
 
 def run(

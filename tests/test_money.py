@@ -14,6 +14,7 @@ from simulator.hardware.memory_price import memory_prices
 from simulator.metrics.money import money_summary
 from simulator.scenario import read_scenario
 from simulator.serve import prepare
+from simulator.serve import run as run_scenario
 
 TERMS = Terms("capital", 3 * YEAR_S, 0.0, 0.1 / 3.6e6, 0.0, 0.0, 1.0)
 H100 = Catalogue().load("h100-sxm-8")
@@ -82,10 +83,19 @@ def test_machines_are_compared_on_one_basis() -> None:
     assert common_basis([H100, XEON], rental=["xeon-6980p-2s"]) == "rental"
 
 
+def test_a_machine_without_a_price_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "priced.yaml"
+    path.write_text(f"{SCENARIO}money: {{basis: capital}}\n")
+    gpu, tpu = (run.summary for run in run_scenario(*read_scenario(path)).runs)
+    assert gpu["cost_usd"] > 0
+    assert gpu["warnings"] == []
+    assert tpu["cost_usd"] is None
+    assert "write money: {capital: {tpu-v6e-16: 250000 USD}}" in tpu["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("money", "said"),
     [
-        ("{basis: capital}", "'tpu-v6e-16' has no capital price; write money: {capital: {tpu-v6e-16:"),
         (
             "{memory_prices: '2026-07', basis: capital, capital: {tpu-v6e-16: 1 MUSD}}",
             "memory price scenario '2026-07'",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from simulator.cli import catalogues, files, run, validate
+from simulator.cli import catalogues, files, run, study, validate
 from simulator.cli.options import INTERRUPTED
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run.run, run.compare, validate.validate, files.schema, files.init):
+for command in (run.run, run.compare, study.sweep, validate.validate, files.schema, files.init):
     app.command()(command)
 for name, group in (
     ("hardware", catalogues.hardware_app),

@@ -62,10 +62,10 @@ def _run(
     """Run and write; after Ctrl-C write what was finished, then leave."""
     from simulator.report.folder import check, summary_json, write
     from simulator.report.result import Report
-    from simulator.scenario import read_scenario
+    from simulator.scenario import find_scenario, read_scenario
     from simulator.serve import run as run_scenario
 
-    path = _find_scenario(scenario)
+    path = find_scenario(scenario)
     place = check(out or Path("ramwise-results") / path.stem)
     read, source = read_scenario(path, tuple(change or ()))
     done: list[RunResult] = []
@@ -86,22 +86,6 @@ def _run(
     if as_json:
         sys.stdout.write(summary_json(report))
     return report, place
-
-
-def _find_scenario(name: str) -> Path:
-    """A file, or the name of a packaged scenario."""
-    from simulator.errors import Problem, ScenarioError, unknown
-    from simulator.hardware.catalogue import packaged_folder
-
-    path = Path(name)
-    if path.is_file():
-        return path
-    packaged = {found.stem: found for found in sorted(packaged_folder("scenarios").glob("*.yaml"))}
-    if path.stem in packaged and (path.suffix in ("", ".yaml")) and len(path.parts) <= 2:
-        return packaged[path.stem]
-    if path.suffix:
-        raise ScenarioError(Problem(f"no such file: {name}", mend="packaged scenarios: " + ", ".join(packaged)))
-    raise ScenarioError(unknown("scenario", name, packaged))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simulator.errors import InputError
 from simulator.hardware.memory_price import memory_prices
 from simulator.hardware.profile import Profile
 
@@ -95,8 +94,7 @@ def common_basis(profiles: Iterable[Profile], capital: Iterable[str] = (), renta
     return "rental" if everywhere else "capital"
 
 
-def no_price(profile: Profile, basis: str) -> InputError:
-    """The error of a machine without a price of the basis."""
-    mend = f"money: {{{basis}: {{{profile.name}: {'2.5 USD/h' if basis == 'rental' else '250000 USD'}}}}}"
-    other = "capital" if basis == "rental" else "rental"
-    return InputError(f"'{profile.name}' has no {basis} price; write {mend}, or basis: {other}")
+def no_price(profile: Profile, basis: str) -> str:
+    """What to say of a machine without a price of the basis."""
+    example = "2.5 USD/h" if basis == "rental" else "250000 USD"
+    return f"no {basis} price of '{profile.name}'; write money: {{{basis}: {{{profile.name}: {example}}}}}"

@@ -4,7 +4,7 @@ from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
-from simulator.scenario.reading import read_scenario
+from simulator.scenario.reading import changed, find_scenario, read_scenario, scenario_of
 from simulator.scenario.serving import Scenario
 from simulator.scenario.traffic import Length, LogNormal, Traffic, Uniform
 
@@ -19,5 +19,8 @@ __all__ = [
     "SloChoice",
     "Traffic",
     "Uniform",
+    "changed",
+    "find_scenario",
     "read_scenario",
+    "scenario_of",
 ]

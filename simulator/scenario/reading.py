@@ -1,32 +1,75 @@
-"""Reads a scenario, with changes from the command line on top."""
+"""Finds and reads a scenario, with changes on top."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import ScenarioError
+from simulator.errors import Problem, ScenarioError, Where, unknown
+from simulator.hardware.catalogue import packaged_folder
+from simulator.problems import Location
 from simulator.scenario.serving import Scenario
 from simulator.yaml_source import Source, read_yaml, validate
 
 
 def read_scenario(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[Scenario, Source]:
-    """Read a scenario, with `--set`-like changes ("limits.max_num_seqs=64", "machines[0].tp=4") on top.
+    """Read a scenario, with `--set`-like changes ("limits.max_num_seqs=64", "machines[*].tp=4") on top.
 
     Raise ScenarioError with everything that is wrong.
     """
     source = read_yaml(Path(path), error=ScenarioError)
     for change in changes:
-        source = _changed(source, change)
+        key, equals, value = change.partition("=")
+        if not equals or not key.strip():
+            raise ScenarioError(f"--set {change}: not a change; write KEY=VALUE, e.g. --set limits.max_num_seqs=64")
+        source = changed(source, key, value, f"--set {change}")
+    return scenario_of(source), source
+
+
+def scenario_of(source: Source) -> Scenario:
+    """The scenario that a source holds. Raise ScenarioError with everything that is wrong."""
     scenario: Scenario = validate(Scenario, source, error=ScenarioError)
-    return scenario, source
+    return scenario
 
 
-def _changed(source: Source, change: str) -> Source:
-    key, equals, value = change.partition("=")
-    if not equals or not key.strip():
-        raise ScenarioError(f"--set {change}: not a change; write KEY=VALUE, e.g. --set limits.max_num_seqs=64")
-    location: list[Any] = []
+def changed(source: Source, key: str, value: str, name: str) -> Source:
+    """A source with `value` (YAML text) at `key`; [*] stands for every item of a list. `name` is its place in messages.
+
+    Raise ScenarioError when the key leads nowhere.
+    """
+    for location in _locations(key, source.data):
+        source = source.replaced(location, value, name, ScenarioError)
+    return source
+
+
+def find_scenario(name: str, where: Where | None = None) -> Path:
+    """A file, or the name of a packaged scenario. Raise ScenarioError when it is neither."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = {found.stem: found for found in sorted(packaged_folder("scenarios").glob("*.yaml"))}
+    if path.stem in packaged and (path.suffix in ("", ".yaml")) and len(path.parts) <= 2:
+        return packaged[path.stem]
+    if path.suffix:
+        raise ScenarioError(Problem(f"no such file: {name}", where, "packaged scenarios: " + ", ".join(packaged)))
+    raise ScenarioError(unknown("scenario", name, packaged, where))
+
+
+def _locations(key: str, data: Any) -> list[Location]:
+    """Where a key such as 'machines[*].tp' stands."""
+    found: list[tuple[Location, Any]] = [((), data)]
     for part in key.strip().replace("[", ".").replace("]", "").split("."):
-        location.append(int(part) if part.isdigit() else part)
-    return source.replaced(tuple(location), value, f"--set {change}", ScenarioError)
+        if part == "*":
+            found = [((*at, i), item) for at, below in found if isinstance(below, list) for i, item in enumerate(below)]
+        else:
+            step: str | int = int(part) if part.isdigit() else part
+            found = [((*at, step), _below(inside, step)) for at, inside in found]
+    if not found:
+        raise ScenarioError(f"{key}: there is no list for [*]; write the number of an item")
+    return [at for at, _ in found]
+
+
+def _below(data: Any, part: str | int) -> Any:
+    if isinstance(data, dict):
+        return data.get(part)
+    return data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None

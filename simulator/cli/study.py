@@ -1,0 +1,88 @@
+"""`ramwise sweep`: many runs, in parallel, each computed once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulator.cli.options import INTERRUPTED, NoPlots, Out, Profiles
+
+StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a packaged study.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one for each core when left out.")]
+Cluster = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://10.0.0.1:8786 (extra: cluster).")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout and nothing else.")]
+
+
+def sweep(
+    study: StudyFile,
+    out: Out = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    profiles: Profiles = None,
+    as_json: AsJson = False,
+    no_plots: NoPlots = False,
+) -> None:
+    """Vary any key of a scenario; a stopped study goes on where it was, and only what is new is computed."""
+    from simulator.study.folder import check, write
+    from simulator.study.study import find_study
+    from simulator.study.sweep import sweep as run_study
+
+    file = find_study(study)
+    place = check(out or Path("ramwise-results") / file.stem)
+    count = workers or os.cpu_count() or 1
+    try:
+        with _progress(quiet=as_json) as progress:
+            found = run_study(
+                file, place, workers=count, cluster=cluster, folders=tuple(profiles or ()), progress=progress
+            )
+        write(found, file, place, plots=not no_plots)
+    except KeyboardInterrupt:
+        typer.echo(f"ramwise: stopped; what was finished is in {place}, the same command goes on", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        sys.stdout.write(found.table.to_json(orient="records", double_precision=15) + "\n")
+        return
+    from rich.console import Console
+
+    from simulator.report.study_tables import study_table
+
+    console = Console()
+    console.print(study_table(found.means(), found.keys, found.study.metrics))
+    for error, rows in found.failed.groupby("error").size().items():
+        console.print(f"{rows} rows failed: {error}", style="red", highlight=False, markup=False)
+    console.print(f"{found.computed} points computed, {found.reused} rows known or alike", highlight=False)
+    console.print(f"results: {place}", soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with rate and time left on a terminal; nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("points"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("points", total=None, rate="")
+
+        def tell(done: int, of: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=done, total=of, rate=f"{speed:.3g}/s" if speed else "")
+
+        yield tell

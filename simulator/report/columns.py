@@ -1,0 +1,30 @@
+"""What a column of results is called on a chart: its name in words, and its unit."""
+
+from __future__ import annotations
+
+UNITS = {"ms": "ms", "s": "s", "w": "W", "j": "J", "usd": "USD"}
+NAMES = {
+    "output_throughput": "Output throughput (tokens/s)",
+    "total_token_throughput": "Prompt and output throughput (tokens/s)",
+    "request_throughput": "Requests completed (1/s)",
+    "request_goodput": "Requests within the SLO (1/s)",
+    "energy_per_output_token_j": "Energy per output token (J)",
+    "cost_per_mtok_usd": "Cost per million output tokens (USD)",
+    "average_power_w": "Average power (W)",
+    "slo_attainment": "Requests within the SLO (share)",
+    "mfu": "MFU (share of peak FLOP/s)",
+    "mbu": "MBU (share of peak bandwidth)",
+}
+WORDS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "End to end latency"}
+
+
+def label(column: str) -> str:
+    """'ttft_p99_ms' -> 'TTFT p99 (ms)'; a key of a scenario keeps its own name."""
+    if column in NAMES:
+        return NAMES[column]
+    if "." in column:
+        return column
+    words = column.split("_")
+    unit = UNITS.get(words[-1])
+    text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words))
+    return f"{text} ({unit})" if unit else text

@@ -1,0 +1,103 @@
+"""Charts of a study: each metric over what varies, a line for each machine and model, with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simulator.report import canvas
+from simulator.report.columns import label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+LOGARITHMIC = 12.0
+"""Values that span more than this factor are drawn on a log scale."""
+
+MOST_LINES = 14
+
+End = tuple[float, float, str, str]
+"""The last point of a line, its name and its colour."""
+
+
+def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Figure | None:
+    """A panel for each metric over the first key that holds several numbers; None when no key does.
+
+    Lines are told apart by machine, model and the other keys that vary. Where there are more than MOST_LINES of them
+    only the machine and the model do, and a line is the mean over the rest.
+    """
+    numeric = [key for key in keys if means[key].dtype != object and means[key].nunique() > 1]
+    drawn = [metric for metric in metrics if metric in means and means[metric].notna().any()]
+    if not numeric or not drawn:
+        return None
+    x = numeric[0]
+    by = [name for name in ("machine", "model", *keys) if name != x and means[name].nunique() > 1]
+    if by and means.groupby(by, dropna=False).ngroups > MOST_LINES:
+        by = [name for name in by if name in ("machine", "model")]
+    with canvas.style():
+        across = min(2, len(drawn))
+        down = -(-len(drawn) // across)
+        fig = canvas.figure(2.5 * down + 0.3)
+        grid = fig.subplots(down, across, sharex=True, squeeze=False)
+        ends = [(ax, _panel(ax, means, x, metric, by)) for ax, metric in zip(grid.flat, drawn, strict=False)]
+        for ax in grid.flat[len(drawn) :]:
+            ax.set_axis_off()
+        for ax in grid[-1]:
+            ax.set_xlabel(label(x))
+        fig.draw_without_rendering()  # gives the panels the places that the names are put beside
+        for ax, names in ends:
+            _name(ax, names)
+        return fig
+
+
+def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> list[End]:
+    """The lines of one metric; their last points with their names."""
+    groups = means.groupby(by, sort=False, dropna=False) if by else [((), means)]
+    ends: list[End] = []
+    for index, (name, rows) in enumerate(groups):
+        color = canvas.MACHINES[index % len(canvas.MACHINES)]
+        dash: Any = canvas.DASHES[index // len(canvas.MACHINES) % len(canvas.DASHES)]
+        line = rows.groupby(x)[[c for c in (metric, f"{metric}_ci95") if c in rows]].mean().dropna(subset=[metric])
+        if line.empty:
+            continue
+        at, value = line.index.to_numpy(dtype=float), line[metric].to_numpy(dtype=float)
+        ax.plot(at, value, color=color, linestyle=dash, marker="o", markersize=3)
+        if f"{metric}_ci95" in line:
+            half = np.nan_to_num(line[f"{metric}_ci95"].to_numpy(dtype=float))
+            ax.fill_between(at, np.maximum(value - half, 0.0), value + half, color=color, alpha=0.15, linewidth=0)
+        parts = zip(by, name if isinstance(name, tuple) else (name,), strict=True)
+        words = ", ".join(_short(key, part) for key, part in parts)
+        ends.append((float(at[-1]), float(value[-1]), words, color))
+    ax.set_title(label(metric), loc="left")
+    _scale(ax, "x", means[x].to_numpy(dtype=float))
+    _scale(ax, "y", means[metric].to_numpy(dtype=float))
+    return ends if by else []
+
+
+def _scale(ax: Axes, which: str, values: np.ndarray) -> None:
+    known = values[np.isfinite(values)]
+    if known.size and known.min() > 0 and known.max() / known.min() > LOGARITHMIC:
+        canvas.logarithmic(ax, which, known.tolist())
+    elif which == "y":
+        ax.set_ylim(bottom=0)
+
+
+def _name(ax: Axes, ends: list[End]) -> None:
+    """Each line's name beside its last point, moved apart where they would lie over each other."""
+    heights = [ax.transData.transform((x, y))[1] for x, y, _, _ in ends]
+    placed = canvas.spread(heights, 8.5 * ax.figure.get_dpi() / 72)
+    right = ax.transAxes.transform((1.0, 0.0))[0]
+    for (_, _, words, color), height in zip(ends, placed, strict=True):
+        x, y = ax.transAxes.inverted().transform((right, height))
+        ax.annotate(words, (x, y), xycoords="axes fraction", xytext=(3, 0), textcoords="offset points", color=color,
+                    va="center", fontsize=7, annotation_clip=False)  # fmt: skip
+
+
+def _short(key: str, value: object) -> str:
+    """A machine or a model by its name, a value with the last word of its key."""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if key in ("machine", "model") else f"{key.rpartition('.')[2]} {text}"

@@ -1,0 +1,77 @@
+"""A point of a study: one model on one machine under one workload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import Where
+from simulator.hardware.catalogue import Catalogue
+from simulator.report.result import plain
+from simulator.scenario import Scenario, changed, scenario_of
+from simulator.serve import basis, run
+from simulator.study.axes import Changes
+from simulator.yaml_source import Marked, Source
+
+
+@dataclass(frozen=True)
+class Point:
+    """A scenario of one model and one machine, and the values of the study's keys that led to it. `file` is where the
+    scenario was written, for names beside it; `folders` hold profiles that come first."""
+
+    values: Mapping[str, Any]
+    replication: int
+    scenario: Scenario
+    file: str
+    folders: tuple[Path, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        """The file, for messages; the values that it holds are in `scenario`."""
+        return Source(self.file, {}, Marked({}, Where(self.file)))
+
+
+def points_of(base: Source, changes: Changes, replications: int, folders: Sequence[Path], at: Where) -> Iterator[Point]:
+    """The points of one combination of values: every model on every machine, each with every seed.
+
+    Machines are priced on the basis that they have in common, as they are when the scenario runs as a whole. Raise
+    ScenarioError, named by the study's keys.
+    """
+    source = base
+    for key, value in changes.items():
+        source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{at}: {key}")
+    scenario = scenario_of(source)
+    values = {key: _value(scenario, key, written) for key, written in changes.items()}
+    priced = scenario.model_copy(
+        update={"money": basis(scenario, Catalogue((*folders, Path(base.path).resolve().parent)))}
+    )
+    for model in scenario.models:
+        for machine in scenario.machines:
+            for replication in range(replications):
+                case = {"model": model, "machines": (machine,), "seed": scenario.seed + replication}
+                yield Point(values, replication, priced.model_copy(update=case), base.path, tuple(folders))
+
+
+def simulated(point: Point) -> dict[str, Any]:
+    """The summary of a point, as JSON data. Raise RamwiseError when the scenario cannot run."""
+    report = run(point.scenario, point.source, profiles=point.folders)
+    summary: dict[str, Any] = plain(report.runs[0].summary)
+    return summary
+
+
+def _value(scenario: Scenario, key: str, written: Any) -> Any:
+    """What the scenario holds at a key: a number in SI where it is one, else as it was written."""
+    found: Any = scenario
+    for part in key.replace("[*]", "[0]").replace("[", ".").replace("]", "").split("."):
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif part.isdigit() and isinstance(found, Sequence) and not isinstance(found, str):
+            found = found[int(part)] if int(part) < len(found) else None
+        else:
+            found = getattr(found, part, None)
+    if isinstance(found, (int, float)) and not isinstance(found, bool):
+        return float(found) if isinstance(found, float) else found
+    return written if isinstance(written, (str, int, float, bool)) else json.dumps(written, ensure_ascii=False)

@@ -1,0 +1,71 @@
+"""A study: a scenario, and what varies in it. The schema of the YAML that people write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from simulator.errors import Problem, ScenarioError
+from simulator.hardware.catalogue import packaged_folder
+from simulator.scenario import find_scenario
+from simulator.strict import Strict
+from simulator.study.axes import Values
+from simulator.yaml_source import Source, read_yaml, validate
+
+Column = Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Study(Strict):
+    """Which keys of a scenario vary, and what is asked of the runs."""
+
+    study: Literal["sweep"] = "sweep"
+    description: str = ""
+    scenario: str = Field(description="A scenario file beside the study, or the name of a packaged one.")
+    axes: dict[str, Values] = Field(
+        default_factory=dict, description="Key of the scenario -> values; all combinations."
+    )
+    together: tuple[dict[str, Column], ...] = Field((), description="Groups of keys whose values go side by side.")
+    replications: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1, description="Runs of each point with the seeds seed, seed + 1, ...: the same ones for every point."
+    )
+    derived: dict[str, str] = Field(
+        default_factory=dict, description="New column -> arithmetic on columns: output_throughput / average_power_w."
+    )
+    keep: str | None = Field(None, description="Condition on columns; only rows that meet it are shown and plotted.")
+    metrics: tuple[str, ...] = Field(
+        ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
+        description="Columns of the table and of the plots; the files hold all.",
+    )
+
+    @model_validator(mode="after")
+    def _something_varies(self) -> Study:
+        keys = [*self.axes, *(key for group in self.together for key in group)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice:
+            raise ValueError(f"{twice} varies twice; write it in one place")
+        for group in self.together:
+            if len({len(column) for column in group.values()}) > 1:
+                lengths = ", ".join(f"{key} {len(column)}" for key, column in group.items())
+                raise ValueError(f"columns that go together are equally long, not {lengths}")
+        return self
+
+
+def read_study(path: Path) -> tuple[Study, Source, Path]:
+    """The study, where it was read, and the file of its scenario. Raise ScenarioError with everything that is wrong."""
+    source = read_yaml(path, error=ScenarioError)
+    study: Study = validate(Study, source, error=ScenarioError)
+    beside = path.resolve().parent / study.scenario
+    return study, source, beside if beside.is_file() else find_scenario(study.scenario, source.where(("scenario",)))
+
+
+def find_study(name: str) -> Path:
+    """A file, or the name of a packaged study. Raise ScenarioError when it is neither."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    packaged = {found.stem: found for found in sorted((packaged_folder("scenarios") / "studies").glob("*.yaml"))}
+    if path.stem in packaged and path.suffix in ("", ".yaml"):
+        return packaged[path.stem]
+    raise ScenarioError(Problem(f"no study '{name}'", mend="packaged studies: " + ", ".join(packaged)))
