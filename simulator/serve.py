@@ -32,11 +32,11 @@ from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
-from simulator.model.zoo import load_model
 from simulator.provenance import weakest
 from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
+from simulator.scenario.model import build_model
 from simulator.scenario.placement import placement
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
@@ -75,9 +75,10 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     models: list[Architecture] = []
     machines: list[tuple[MachineChoice, Machine]] = []
     requests: Workload | None = None
-    for index, name in enumerate(scenario.models):
-        with _noting(problems, source.where(("model",) if isinstance(scenario.model, str) else ("model", index))):
-            models.append(load_model(name, folders))
+    for index, wanted in enumerate(scenario.models):
+        place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
+        with _noting(problems, source.where(place)):
+            models.append(build_model(wanted, folders, source.where, place))
     for index, choice in enumerate(scenario.machines):
         at = source.where(("machines", index))
         with _noting(problems, at):

@@ -10,7 +10,7 @@ from simulator.cost.amount import Amount, overlapped
 from simulator.cost.cache import chosen_hits
 from simulator.cost.machine import Machine
 from simulator.cost.tier import Tier
-from simulator.model.number_format import FORMATS
+from simulator.model.number_format import FORMATS, tensor_class
 from simulator.model.operation import Array, Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.stack import of_format
@@ -34,7 +34,7 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     if stack.matmul_half_width:
         width = sqrt(operation.n * operation.k)
         rate *= width / (width + float(stack.matmul_half_width))
-    if operation.tensor == "expert":
+    if tensor_class(operation.tensor) == "expert":
         rate *= float(stack.expert_matmul)
     flops = 2.0 * rows * operation.n * operation.k
     weights = some * operation.groups * (operation.n * operation.k * FORMATS[operation.format].bytes)

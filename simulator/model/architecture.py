@@ -22,15 +22,16 @@ NORM_FLOPS = 5.0
 
 @dataclass(frozen=True)
 class Layer:
-    """`count` layers of one shape. A hybrid's layer may have only an attention or only an FFN.
-
-    position: layers before it, where that matters: where the token ids give the addresses that its FFN reads.
-    """
+    """Layers of one shape; `places` count from 0. A hybrid's layer may have only an attention or only an FFN."""
 
     attention: AttentionKind | None
     ffn: FFN | None
-    count: int = 1
-    position: int | None = None
+    places: tuple[int, ...] = (0,)
+
+    @property
+    def count(self) -> int:
+        """Layers of this shape."""
+        return len(self.places)
 
     @property
     def parts(self) -> int:
@@ -38,16 +39,20 @@ class Layer:
         return (self.attention is not None) + (self.ffn is not None)
 
 
-def group_layers(shapes: Iterable[tuple[AttentionKind | None, FFN | None]]) -> tuple[Layer, ...]:
+Shape = tuple[AttentionKind | None, FFN | None]
+
+
+def group_layers(shapes: Iterable[Shape]) -> tuple[Layer, ...]:
     """Layers of equal shape counted together, in order of first appearance.
 
     A layer whose FFN reads addresses that the token ids give stays alone: the layers before it hide the reads.
     """
-    counts: dict[tuple[AttentionKind | None, FFN | None, int | None], int] = {}
-    for place, (attention, ffn) in enumerate(shapes):
-        shape = attention, ffn, place if ffn and ffn.address_known == "token" else None
-        counts[shape] = counts.get(shape, 0) + 1
-    return tuple(Layer(attention, ffn, count, place) for (attention, ffn, place), count in counts.items())
+    groups: dict[tuple[Shape, int | None], list[int]] = {}
+    for place, shape in enumerate(shapes):
+        ffn = shape[1]
+        alone = place if ffn and ffn.address_known == "token" else None
+        groups.setdefault((shape, alone), []).append(place)
+    return tuple(Layer(*shape, tuple(places)) for (shape, _), places in groups.items())
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Architecture:
     norm_bias           LayerNorm (scale and shift) instead of RMSNorm (scale)
     embedding_norm      a norm right after the embedding (BLOOM)
     learned_positions   rows of the position table, 0 when positions are rotated or biased in
+    tiers               (tensor, memory tier) of tensors that the model wants somewhere
     """
 
     name: str
@@ -74,11 +80,17 @@ class Architecture:
     embedding_norm: bool = False
     learned_positions: int = 0
     precision: Precision | None = None
+    tiers: tuple[tuple[str, str], ...] = ()
 
     @property
     def layer_count(self) -> int:
         """Layers in all."""
         return sum(layer.count for layer in self.layers)
+
+    def shapes(self) -> list[Shape]:
+        """Attention and FFN of each layer, from the first to the last."""
+        placed = [(place, (layer.attention, layer.ffn)) for layer in self.layers for place in layer.places]
+        return [shape for _, shape in sorted(placed, key=lambda item: item[0])]
 
     def _norms(self, layer: Layer) -> int:
         """Norms of one layer."""
@@ -208,7 +220,7 @@ class Architecture:
                 if not (self.parallel_block and layer.ffn):
                     operations += all_reduce("attention all-reduce", tokens, hidden, parallelism.tp, layer.count)
             if layer.ffn:
-                before = float(layer.position or 0)
+                before = float(layer.places[0])
                 operations += layer.ffn.operations(
                     Visit(hidden, tokens, all_tokens, parallelism, precision, zipf, before, layer.count)
                 )

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+FormatName = Literal[
+    "fp32", "bf16", "fp16", "fp8", "mxfp8", "int8", "int4", "nvfp4", "mxfp4", "bfp8", "bfp4",
+    "q8_0", "q6_k", "q4_k_m", "q4_0", "int2", "ternary",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,14 @@ _WIDE = ("bf16", "fp16", "hifi4", "fp32")
 
 # Bytes with scales: bfp = one shared exponent for 16 values (Tenstorrent); mx = one 8-bit scale for 32 (OCP MX 1.0);
 # nvfp4 = one fp8 scale for 16; int4 = group 32 with fp16 scale and zero point (reference: gpt-fast int4-g32, 0.625 B);
-# q* = llama.cpp files, bits per weight as measured on whole files.
+# q* = llama.cpp files, bits per weight as measured on whole files; int2 = group 128 with fp16 scale (T-MAC's GPTQ
+# models); ternary = {-1, 0, 1} packed into 1.67 bits (BitNet b1.58).
 FORMATS: dict[str, NumberFormat] = {
     "fp32": NumberFormat(4.0, ("fp32", "tf32", *_WIDE)),
     "bf16": NumberFormat(2.0, _WIDE),
     "fp16": NumberFormat(2.0, ("fp16", *_WIDE)),
     "fp8": NumberFormat(1.0, ("fp8", *_WIDE)),
+    "mxfp8": NumberFormat(33.0 / 32, ("fp8", *_WIDE)),
     "int8": NumberFormat(1.0, ("int8", *_WIDE)),
     "int4": NumberFormat(0.625, _WIDE),
     "nvfp4": NumberFormat(0.5625, ("fp4", *_WIDE)),
@@ -34,12 +42,22 @@ FORMATS: dict[str, NumberFormat] = {
     "q6_k": NumberFormat(6.56 / 8, ("int8", *_WIDE)),
     "q4_k_m": NumberFormat(4.85 / 8, ("int8", *_WIDE)),
     "q4_0": NumberFormat(4.5 / 8, ("int8", *_WIDE)),
+    "int2": NumberFormat(0.25 + 2.0 / 128, ("int8", *_WIDE)),
+    "ternary": NumberFormat(1.67 / 8, ("int8", *_WIDE)),
 }
+
+
+def tensor_class(tensor: str) -> str:
+    """What kind of tensor a name means: 'table.2', the second sort of tables of a model, is a 'table'."""
+    return tensor.partition(".")[0]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Which format each class of tensor is stored in. None for a class means `weights`."""
+    """Which format each class of tensor is stored in. None for a class means `weights`.
+
+    tensors: (tensor, format) of single tensors that a model stores in a way of their own.
+    """
 
     weights: str = "bf16"
     kv: str = "bf16"
@@ -47,9 +65,14 @@ class Precision:
     attention: str | None = None
     embedding: str | None = None
     head: str | None = None
+    tensors: tuple[tuple[str, str], ...] = ()
 
     def format_of(self, tensor: str) -> str:
-        """The format of a tensor class ('attention', 'ffn', 'expert', 'embedding', 'head', 'norm', 'kv')."""
+        """The format of a tensor class ('attention', 'ffn', 'expert', 'table', 'embedding', 'head', 'norm', 'kv')."""
+        own = dict(self.tensors).get(tensor)
+        if own:
+            return own
+        tensor = tensor_class(tensor)
         if tensor == "kv":
             return self.kv
         if tensor in ("router", "norm") and FORMATS[self.weights].bytes < SIXTEEN_BITS:

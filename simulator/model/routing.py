@@ -47,17 +47,24 @@ def touched(experts: int, top_k: int, tokens: Array, zipf: float = 0.0) -> Array
     else:
         # 1 - p = 0 has no logarithm; 2^-53 stands for it, below the resolution of the sum.
         miss = np.log(np.maximum(1.0 - inclusion(experts, top_k, float(zipf)), 2.0**-53))
-        if zipf == 0.0:
-            result = experts * (1.0 - np.exp(count * miss[0]))
-        else:
-            distinct, place = np.unique(count, return_inverse=True)
-            rows = max(1, _BLOCK // experts)
-            sums = [
-                np.exp(distinct[start : start + rows, None] * miss).sum(axis=1)
-                for start in range(0, len(distinct), rows)
-            ]
-            result = experts - np.concatenate(sums)[place.reshape(count.shape)] if sums else count
+        result = experts * (1.0 - np.exp(count * miss[0])) if zipf == 0.0 else experts - _missed(miss, count)
     return result if np.ndim(tokens) else float(result[0])
+
+
+def visited(chances: np.ndarray, tokens: Array) -> Array:
+    """Expected number of distinct experts that `tokens` tokens visit: sum_i 1 - (1 - p_i)^T."""
+    count = np.atleast_1d(np.asarray(tokens, dtype=float))
+    miss = np.log(np.maximum(1.0 - chances, 2.0**-53))
+    result = len(chances) - _missed(miss, count)
+    return result if np.ndim(tokens) else float(result[0])
+
+
+def _missed(miss: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """sum_i exp(T * log(1 - p_i)) for each T."""
+    distinct, place = np.unique(count, return_inverse=True)
+    rows = max(1, _BLOCK // len(miss))
+    sums = [np.exp(distinct[start : start + rows, None] * miss).sum(axis=1) for start in range(0, len(distinct), rows)]
+    return np.concatenate(sums)[place.reshape(count.shape)] if sums else count
 
 
 def imbalance(experts: int, hit: Array, ranks: int) -> Array:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
+from simulator.scenario.model import ModelChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.traffic import Traffic
@@ -19,7 +20,9 @@ class Scenario(Strict):
 
     task: Literal["serve"] = "serve"
     description: str = ""
-    model: str | tuple[str, ...] = Field(description="Names from the zoo or paths of config.json files.")
+    model: str | ModelChoice | tuple[str | ModelChoice, ...] = Field(
+        description="Names from the zoo, paths of config.json files, or models with other FFNs ({base, ffn})."
+    )
     machines: tuple[MachineChoice, ...]
     precision: PrecisionChoice = PrecisionChoice()
     traffic: Traffic
@@ -35,12 +38,13 @@ class Scenario(Strict):
             raise ValueError("model is an empty list; write model: llama-3.1-8b")
         if not self.machines:
             raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8}]")
-        twice = [name for name in self.models if self.models.count(name) > 1]
+        names = [model if isinstance(model, str) else model.title(model.base) for model in self.models]
+        twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"model names '{twice[0]}' twice; write each model once")
+            raise ValueError(f"model names '{twice[0]}' twice; write each model once, or give them a `name`")
         return self
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[str | ModelChoice, ...]:
         """The models, one or several."""
-        return (self.model,) if isinstance(self.model, str) else self.model
+        return self.model if isinstance(self.model, tuple) else (self.model,)

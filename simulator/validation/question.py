@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from simulator.cost.machine import Machine
 from simulator.hardware.catalogue import Catalogue
@@ -230,7 +231,7 @@ def _precisions(row: Row) -> tuple[tuple[float, Precision], ...] | Reason:
 
 
 def _precision(entry: aliases.Entry, kv: str) -> Precision:
-    parts = {name: entry[name] or None for name in ("experts", "attention", "embedding", "head")}
+    parts: dict[str, Any] = {name: entry[name] or None for name in ("experts", "attention", "embedding", "head")}
     return Precision(weights=entry["weights"], kv=kv, **parts)
 
 

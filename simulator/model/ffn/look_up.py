@@ -1,0 +1,87 @@
+"""Rows of a table that is spread over chips: what each chip reads, and how the rows come together."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from simulator.model.ffn.kind import Visit
+from simulator.model.operation import Array, Collective, Gather, Operation
+from simulator.model.parallelism import ACTIVATION_BYTES
+from simulator.model.popularity import Popularity
+
+Shard = Literal["row", "column"]
+
+
+def look_up(
+    name: str,
+    tensor: str,
+    visit: Visit,
+    *,
+    per_token: float,
+    tables: float,
+    rows: float,
+    width: float,
+    popularity: Popularity,
+    address_known: str,
+    shard: Shard = "row",
+    hops: float = 1.0,
+) -> Gather:
+    """`per_token` rows of `width` values for each token, from `tables` tables of `rows` rows each.
+
+    The tables are spread over the tp*dp chips of a stage, and the tokens of all data-parallel ranks meet them. By row a
+    chip reads its share of the rows, and the chip with the most of them sets the pace: mean + sqrt(2 ln chips * mean)
+    for rows that are spread at random. By column every chip reads its part of every row: no imbalance, shorter rows.
+    """
+    chips = visit.parallelism.tp * visit.parallelism.dp
+    drawn = visit.all_tokens * per_token
+    unique = tables * popularity.unique(rows, drawn / tables)
+    row_bytes = width * visit.precision.bytes_of(tensor)
+    if shard == "column":
+        row_bytes, held = row_bytes / chips, tables * rows
+    else:
+        drawn, unique, held = _slowest(drawn, chips), _slowest(unique, chips), tables * rows / chips
+    return Gather(
+        name,
+        tensor,
+        drawn,
+        unique,
+        row_bytes,
+        hops,
+        address_known,
+        visit.repeat,
+        layers_before=visit.before,
+        table_rows=held,
+        zipf=popularity.exponent,
+    )
+
+
+def _slowest(rows: Array, chips: int) -> Array:
+    """Rows on the chip that has most of them."""
+    if chips == 1:
+        return rows
+    mean = rows / chips
+    most: Array = np.minimum(rows, mean + np.sqrt(2.0 * np.log(chips) * mean))
+    return most
+
+
+def brought_together(name: str, visit: Visit, values: float) -> list[Operation]:
+    """`values` values for each token, of which each of the tp*dp chips has a part, to the chips that go on with them.
+
+    dp = 1: an all-gather. dp > 1: each rank gets its own tokens' rows in an all-to-all, then its tp chips share them.
+    """
+    parallelism = visit.parallelism
+    size = visit.tokens * (values * ACTIVATION_BYTES)
+    found: list[Operation] = []
+    if parallelism.dp > 1:
+        group = parallelism.tp * parallelism.dp
+        found.append(Collective(f"{name} exchange", "all_to_all", size / parallelism.tp, group, visit.repeat))
+    return [*found, *all_gather(name, visit, values)]
+
+
+def all_gather(name: str, visit: Visit, values: float) -> list[Operation]:
+    """`values` values for each token, of which each of tp chips has a part, to all of them."""
+    tp = visit.parallelism.tp
+    size = visit.tokens * (values * ACTIVATION_BYTES)
+    return [Collective(f"{name} all-gather", "all_gather", size, tp, visit.repeat)] if tp > 1 else []

@@ -1,0 +1,124 @@
+"""Product-key memories: n^2 rows addressed by pairs of n half-keys (PKM, Memory+, UltraMem, UltraMemV2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from simulator.model.ffn.fields import Choice, Count, InnerCount, Tensor
+from simulator.model.ffn.kind import FFN, Visit
+from simulator.model.ffn.look_up import Shard, look_up
+from simulator.model.operation import Matmul, Operation, Vector
+from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
+from simulator.model.popularity import assumed
+
+if TYPE_CHECKING:
+    from simulator.model.architecture import Architecture
+
+KEYS = assumed(0.8, 0.0, 1.1, "no access statistics of trained memories are published: vary it")
+
+CANDIDATE_FLOPS = 5.0
+"""Elementary operations per candidate pair: a sum, comparisons, its share of the softmax."""
+
+
+@dataclass(frozen=True)
+class ProductKeyMemory(FFN):
+    """y = sum of the values of the top_m rows of each head, weighted by softmax(query . key), gated (Memory+).
+
+    A row is a pair of half-keys: keys^2 rows of `width` values. The query of `query` values a head is cut in two; each
+    half scores `keys` half-keys (2*heads*keys*query FLOPs a token), the best top_m of both make top_m^2 candidates.
+    `shared`: the layers that the memory is put into hold one table of values together (Memory+; keys are their own).
+    `gated`: SiLU gate d x width and output projection width x d (Memory+). Without, width is the model's width (PKM).
+    Sources: Lample et al. 2019 (PKM); Memory Layers at Scale 2024 (Memory+); UltraMemV2 2025.
+    """
+
+    kind: ClassVar[str] = "product_key_memory"
+    stored: ClassVar[str] = "table"
+
+    keys: Annotated[Count, Field(description="Half-keys; the memory has keys^2 rows.")]
+    width: Annotated[Count, Field(description="Values of a row.")]
+    heads: Count = 4
+    top_m: Annotated[Count, Field(description="Rows that a head reads.")] = 32
+    query: Annotated[Count, Field(description="Width of a head's query, both halves.")] = 512
+    shared: bool = False
+    gated: bool = True
+    shard: Shard = "column"
+    popularity: Choice = KEYS
+    tensor: Tensor = "table"
+    sharers: InnerCount = 1
+
+    def __post_init__(self) -> None:
+        if self.top_m > self.keys:
+            raise ValueError(f"top_m {self.top_m} is more than the {self.keys} half-keys; write top_m: {self.keys}")
+
+    @property
+    def address_known(self) -> str:
+        """The query is the layer's input."""
+        return "layer"
+
+    @property
+    def rows(self) -> int:
+        """Rows of the memory."""
+        return self.keys**2
+
+    def fitted(self, architecture: Architecture, layers: int) -> ProductKeyMemory:
+        """Each of the layers that share the values holds its part of them."""
+        return replace(self, sharers=layers) if self.shared else self
+
+    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
+        """keys^2*width/sharers over tp*dp; half-keys and query projection on each chip; gate and output over tp."""
+        counts = {
+            self.tensor: self.memory_parameters(hidden) / (parallelism.tp * parallelism.dp),
+            "router": float(self.heads * self.query * (self.keys + hidden)),
+        }
+        if self.gated:
+            counts["ffn"] = 2.0 * hidden * self.width / parallelism.tp
+        return counts
+
+    def active_parameters(self, hidden: int) -> float:
+        """Rows that a token looks up, half-keys, projections."""
+        counts = self.parameters(hidden)
+        return self.heads * self.top_m * self.width + counts["router"] + counts.get("ffn", 0.0)
+
+    def memory_parameters(self, hidden: int) -> float:
+        """The values, this layer's share of them."""
+        return float(self.rows) * self.width / self.sharers
+
+    def operations(self, visit: Visit) -> list[Operation]:
+        """Query, scores of both halves, candidates, rows, weighted sum, gate and output, all-reduce."""
+        hidden, tokens, repeat = visit.hidden, visit.tokens, visit.repeat
+        tp = visit.parallelism.tp
+        stored = visit.precision.format_of("router")
+        halves, candidates = 2 * self.heads, tokens * (self.heads * self.top_m**2)
+        found: list[Operation] = [
+            Matmul("memory query", tokens, self.heads * self.query, hidden, stored, "router", 1.0, repeat),
+            Matmul(
+                "memory scores", tokens * halves, self.keys, self.query / 2, stored, "router", float(halves), repeat
+            ),
+            Vector("memory candidates", candidates * CANDIDATE_FLOPS, candidates * ACTIVATION_BYTES, repeat),
+            look_up(
+                "memory rows",
+                self.tensor,
+                visit,
+                per_token=self.heads * self.top_m,
+                tables=1,
+                rows=self.rows,
+                width=self.width,
+                popularity=self.popularity,
+                address_known="layer",
+                shard=self.shard,
+            ),
+        ]
+        summed = tokens * (self.heads * self.top_m * self.width)
+        found.append(Vector("memory sum", summed * 2.0 / tp, tokens * (self.width * ACTIVATION_BYTES), repeat))
+        if self.gated:
+            format, width = visit.precision.format_of("ffn"), self.width / tp
+            found.append(Matmul("memory gate", tokens, width, hidden, format, "ffn", 1.0, repeat))
+            found.append(Matmul("memory output", tokens, hidden, width, format, "ffn", 1.0, repeat))
+        return [*found, *all_reduce("ffn all-reduce", tokens, hidden, tp, repeat)]
+
+    def shape(self) -> str:
+        """ "1048576 rows of 2048, 4 x 32 a token"."""
+        return f"{self.rows} rows of {self.width}, {self.heads} x {self.top_m} a token"
