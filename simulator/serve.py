@@ -180,9 +180,8 @@ def _case(
         "max_outputs": limits.max_num_seqs,
     }
     lengths = requests.input_tokens + requests.output_tokens
-    machine = replace(
-        machine, placement=placement(choice.placement, model.weight_bytes_per_chip(precision, machine.parallelism))
-    )
+    held = model.weight_bytes_per_chip(precision, machine.parallelism)
+    machine = replace(machine, placement=placement(choice.placement, held, model.tiers))
     if choice.placement == "auto":
         wanted = limits.max_num_seqs * float(lengths.mean())
         machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)

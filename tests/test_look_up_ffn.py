@@ -29,6 +29,8 @@ from simulator.model.popularity import Uniform, Zipf, unique_rows
 from simulator.model.routing import touched
 from simulator.model.zoo import load_model
 from simulator.quantity import Known
+from simulator.scenario import read_scenario
+from simulator.serve import prepare
 
 BF16 = Precision()
 ALONE = Parallelism()
@@ -207,10 +209,10 @@ def test_tables_of_two_tiers_and_formats_are_told_apart() -> None:
     near, far = Change(ENGRAM, (1,), True, "bf16", "hbm"), Change(ENGRAM, (14,), True, "fp8", "ddr")
     model = with_ffns(llama(), [near, far, replace(far, places=(20,))])
     counts = model.parameters_by_class()
-    assert counts["table.2"] == 2 * counts["table"]
-    assert dict(model.tiers) == {"table": "hbm", "table.2": "ddr"}
+    assert counts["table.2"] == 2 * counts["table.1"]
+    assert dict(model.tiers) == {"table.1": "hbm", "table.2": "ddr"}
     assert model.precision
-    assert model.weight_bytes(model.precision)["table"] == model.weight_bytes(model.precision)["table.2"]
+    assert model.weight_bytes(model.precision)["table.1"] == model.weight_bytes(model.precision)["table.2"]
 
 
 def test_a_model_is_what_it_was_plus_what_was_added() -> None:
@@ -268,4 +270,17 @@ def test_what_is_wrong_is_said(tmp_path: Path, old: str, new: str, message: str)
     path = tmp_path / "a.yaml"
     path.write_text(SCENARIO.replace(old, new))
     with pytest.raises(InputError, match=message):
+        run(load(path))
+
+
+def test_a_wish_for_a_tier_is_kept_and_the_table_leaves_the_near_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SCENARIO.replace("dtype: fp8", "dtype: fp8, tier: ddr"))
+    scenario, source = read_scenario(path)
+    sheet = prepare(scenario, source)[0].sheet
+    held = {tier.tier: tier.held for tier in sheet.tiers}
+    assert held["ddr"]["table.1"] == 2 * 16 * 1e5 * 160
+    assert set(held["hbm"]) >= {"table", "attention"}
+    path.write_text(SCENARIO.replace("dtype: fp8", "dtype: fp8, tier: nvme"))
+    with pytest.raises(InputError, match=r"unknown tier of 'h100-sxm-8' 'nvme'"):
         run(load(path))

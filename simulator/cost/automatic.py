@@ -28,7 +28,8 @@ def automatic(
     """The machine with every tensor class placed by its heat: bytes read in a decode step over bytes held.
 
     The step has `max_outputs` sequences. From the hottest on, each class goes to the nearest tier with room, cut layer
-    by layer where it is too large for what is left. Activations, logits and `kv_tokens` of cache come first; where the
+    by layer where it is too large for what is left. What the machine's placement names stays there.
+    Activations, logits and `kv_tokens` of cache come first; where the
     cache alone would not fit, it keeps half of the main memory.
     """
     layout = machine.parallelism
@@ -44,6 +45,12 @@ def automatic(
     for tensor in sorted(held, key=lambda name: -read.get(name, 0.0) / held[name]):
         shares: dict[str, float] = {}
         left = held[tensor]
+        wish = machine.placement.of(tensor)
+        if wish is not None:
+            for name in room:
+                room[name] -= left * wish.in_tier(name)
+            places[tensor] = wish
+            continue
         for name, free in room.items():
             taken = min(left, max(0.0, free))
             if taken > 0.0:

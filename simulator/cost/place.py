@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from simulator.model.number_format import tensor_class
+
 Policy = Literal["pinned", "lru", "lfu"]
 
 
@@ -41,8 +43,8 @@ class Placement:
     places: Mapping[str, Place] = field(default_factory=dict)
 
     def of(self, tensor: str) -> Place | None:
-        """The place of a class, None where it is the main memory."""
-        return self.places.get(tensor)
+        """The place of a tensor, or else of its class; None where it is the main memory."""
+        return self.places.get(tensor) or self.places.get(tensor_class(tensor))
 
     @property
     def tiers(self) -> set[str]:

@@ -25,7 +25,7 @@ class Change:
 def with_ffns(architecture: Architecture, changes: Iterable[Change]) -> Architecture:
     """`architecture` with the changes, one after the other.
 
-    An FFN with a format or a tier of its own names its tensor apart ('table', 'table.2', ...).
+    An FFN with a format or a tier of its own names its tensor apart ('table.1', 'table.2', ...).
     """
     shapes = architecture.shapes()
     precision, tiers = architecture.precision or Precision(), dict(architecture.tiers)
@@ -33,8 +33,8 @@ def with_ffns(architecture: Architecture, changes: Iterable[Change]) -> Architec
     for change in changes:
         ffn = change.ffn.fitted(architecture, len(change.places))
         kept = change.dtype, change.tier
-        tensor, sort = ffn.stored, 1
-        while taken.get(tensor, kept) != kept:
+        tensor, sort = ffn.stored, 0
+        while kept != (None, None) and (not sort or taken.get(tensor, kept) != kept):
             sort += 1
             tensor = f"{ffn.stored}.{sort}"
         taken[tensor] = kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -61,15 +61,19 @@ class Places(Strict):
 PlacementChoice = Literal["auto"] | Places
 
 
-def placement(choice: PlacementChoice | None, held: Mapping[str, float]) -> Placement:
-    """What is chosen; nothing where everything lies in the main memory or is placed automatically.
+def placement(
+    choice: PlacementChoice | None, held: Mapping[str, float], wishes: Iterable[tuple[str, str]] = ()
+) -> Placement:
+    """What is chosen, over the model's own wishes (tensor, tier); the rest lies in the main memory or is placed
+    automatically.
 
     `held`: tensor class -> bytes on one chip, of which caches hold a share.
     """
-    if choice is None or isinstance(choice, str):
-        return Placement()
-    chosen = {tensor: getattr(choice, tensor) for tensor in Places.model_fields}
-    return Placement({tensor: _place(one, held.get(tensor, 0.0)) for tensor, one in chosen.items() if one is not None})
+    places = {tensor: Place({tier: 1.0}) for tensor, tier in wishes}
+    if isinstance(choice, Places):
+        chosen = {tensor: getattr(choice, tensor) for tensor in Places.model_fields}
+        places |= {tensor: _place(one, held.get(tensor, 0.0)) for tensor, one in chosen.items() if one is not None}
+    return Placement(places)
 
 
 def _place(choice: PlaceChoice, held: float) -> Place:

@@ -49,6 +49,10 @@ class HashMoEFFN(MoEFFN):
         counts = super().parameters(hidden, parallelism)
         return counts if self.weighted else {**counts, "router": 0.0}
 
+    def exponent(self, popularity: float) -> float:
+        """Of experts, not of words: nearly even, as thousands of words share one. What a cache holds is counted so."""
+        return 0.0
+
     def touched(self, tokens: Array, popularity: float) -> Array:
         """Distinct experts that `tokens` independent tokens are sent to."""
         return visited(chances(self.experts, self.top_k, self.vocabulary, self.popularity), tokens)

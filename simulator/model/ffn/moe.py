@@ -84,10 +84,13 @@ class MoEFFN(FFN):
         """The routed experts that a token does not visit: few bytes a token, many bytes in all."""
         return (self.experts - self.top_k) * float(self._expert(hidden))
 
+    def exponent(self, popularity: float) -> float:
+        """Zipf exponent of the experts' popularity: its own, or else `popularity`."""
+        return popularity if self.popularity is None else self.popularity.exponent
+
     def touched(self, tokens: Array, popularity: float) -> Array:
         """Distinct experts that `tokens` tokens visit."""
-        zipf = popularity if self.popularity is None else self.popularity.exponent
-        return touched(self.experts, self.top_k, tokens, zipf)
+        return touched(self.experts, self.top_k, tokens, self.exponent(popularity))
 
     def imbalance(self, hit: Array, ranks: int) -> Array:
         """Work of the slowest of `ranks` ranks over the mean."""
@@ -122,8 +125,9 @@ class MoEFFN(FFN):
             hit / parallelism.ep,
             self.imbalance(hit, parallelism.ep),
         )
+        zipf = self.exponent(visit.popularity)
         routed = [
-            replace(o, choices=self.experts, chosen=self.top_k, zipf=visit.popularity) if isinstance(o, Matmul) else o
+            replace(o, choices=self.experts, chosen=self.top_k, zipf=zipf) if isinstance(o, Matmul) else o
             for o in products
         ]
         shared = (
