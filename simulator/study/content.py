@@ -33,7 +33,9 @@ class Contents:
         """
         parts = {
             "scenario": scenario.model_dump_json(exclude={"description"}, exclude_none=True),
-            "models": [self._once("model", name) for name in scenario.models],
+            "models": [
+                self._once("model", model if isinstance(model, str) else model.base) for model in scenario.models
+            ],
             "machines": [self._once("hardware", machine.hardware) for machine in scenario.machines],
             "stacks": [
                 self._once("stack", machine.stack or self._catalogue.load(machine.hardware).default_stack)
