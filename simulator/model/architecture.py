@@ -92,7 +92,7 @@ class Architecture:
         placed = [(place, (layer.attention, layer.ffn)) for layer in self.layers for place in layer.places]
         return [shape for _, shape in sorted(placed, key=lambda item: item[0])]
 
-    def _norms(self, layer: Layer) -> int:
+    def norms(self, layer: Layer) -> int:
         """Norms of one layer."""
         return 1 if self.parallel_block else layer.parts * (2 if self.post_norms else 1)
 
@@ -105,7 +105,7 @@ class Architecture:
         counts["head"] = 0.0 if self.tied_embeddings else float(table)
         counts["norm"] = float(norm * (2 if self.embedding_norm else 1))
         for layer in self.layers:
-            counts["norm"] += layer.count * self._norms(layer) * norm
+            counts["norm"] += layer.count * self.norms(layer) * norm
             for part in (layer.attention, layer.ffn):
                 for tensor, count in (part.parameters(self.hidden_size, parallelism) if part else {}).items():
                     counts[tensor] = counts.get(tensor, 0.0) + layer.count * count
@@ -213,7 +213,7 @@ class Architecture:
         if self.embedding_norm:
             operations.append(_norm("embedding norm", tokens, hidden, 1))
         for layer in self.layers:
-            operations.append(_norm("norms", tokens, hidden, self._norms(layer) * layer.count))
+            operations.append(_norm("norms", tokens, hidden, self.norms(layer) * layer.count))
             if layer.attention:
                 operations += layer.attention.operations(hidden, share, parallelism, precision, layer.count)
                 # In a parallel block the FFN's all-reduce carries the sum of both.

@@ -1,0 +1,90 @@
+"""The machine of a training run as the cost functions see it: rates that one chip reaches, and its links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from simulator.errors import StackError
+from simulator.hardware.memory import MemoryTier
+from simulator.hardware.profile import Profile
+from simulator.model.number_format import FORMATS
+from simulator.stack.stack import of_format
+from simulator.stack.training_stack import TrainingStack
+
+SIXTEEN_BIT = ("bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingMachine:
+    """A profile repeated over `chips` chips, and its training stack (with the numbers of this chip).
+
+    domain  chips that one scale-up network joins: the profile's node, or a slice of a TPU
+    """
+
+    profile: Profile
+    stack: TrainingStack
+    chips: int
+    domain: int
+    network_bandwidth: float
+
+    @property
+    def memory(self) -> MemoryTier:
+        """The tier that holds everything that a run keeps on a chip."""
+        return self.profile.chip.main_memory
+
+    @cached_property
+    def bandwidth(self) -> float:
+        """B/s of streaming."""
+        return float(self.memory.bandwidth) * float(self.stack.streaming)
+
+    @cached_property
+    def link(self) -> float:
+        """B/s, per direction, that one chip reaches of its scale-up links together; infinite without a fabric."""
+        fabric = self.profile.node.fabric
+        if fabric.bandwidth is None:
+            return float("inf")
+        ways = 1
+        if fabric.axes is not None:
+            sides = 2 if fabric.wrap else 1
+            ways = sum(sides for axis in fabric.axes if axis > 1) * int(fabric.links_per_axis)
+        return float(fabric.bandwidth) * ways * float(self.stack.link)
+
+    @cached_property
+    def network(self) -> float:
+        """B/s, per direction, that one chip reaches of the network between scale-up domains."""
+        return self.network_bandwidth * float(self.stack.network)
+
+    def ring(self, ranks: int, stride: int = 1) -> float:
+        """B/s of one chip in a collective of `ranks` chips, each `stride` chips from the next.
+
+        Inside a domain the link; over several the network cards of all members in a domain work together, as far as
+        the link carries.
+        """
+        inside = max(1, self.domain // stride)
+        if ranks <= inside:
+            return self.link
+        return min(self.link, self.network * min(ranks, inside)) if inside > 1 else self.network
+
+    def compute_format(self, format: str) -> str:
+        """The format in which the matrix units multiply values stored in `format`."""
+        peaks = self.profile.chip.matrix.peak
+        for candidate in FORMATS[format].compute:
+            if candidate in peaks:
+                return candidate
+        raise StackError(f"'{self.profile.name}' computes in {', '.join(peaks)}; none of them takes {format}")
+
+    def matrix_rate(self, format: str) -> float:
+        """FLOP/s of large products."""
+        compute = self.compute_format(format)
+        plateau = of_format(self.stack.matmul, compute, self.stack.name, "share of peak for matrix products")
+        return float(self.profile.chip.matrix.peak[compute]) * plateau  # type: ignore[index]
+
+    @cached_property
+    def sixteen_bit_peak(self) -> float:
+        """FLOP/s of the 16-bit matrix peak."""
+        peaks = self.profile.chip.matrix.peak
+        for format in SIXTEEN_BIT:
+            if format in peaks:
+                return float(peaks[format])  # type: ignore[index]
+        raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")

@@ -1,0 +1,156 @@
+"""Seconds of one training step: pipeline, gradient exchange, optimiser.
+
+    t_step = t_pipe (1 + jitter log2(chips / domain)) + t_gradients + t_slices + t_optimiser
+    t_pipe = M (t_max + pp_exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p - 1) t_send
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+
+from simulator.cost.training_machine import TrainingMachine
+from simulator.cost.training_stage import StageTime, stage_times
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import ACTIVATION_BYTES
+from simulator.model.training import MicroBatch, Recompute, parameters_on_a_chip
+from simulator.model.training_layout import TrainingLayout
+
+SEND_LATENCY = 10e-6
+"""Of a message between stages (recalled: NCCL point to point over a network)."""
+
+REDUCED_BYTES = 6.0
+"""Of a parameter and step: 4 reduced in fp32, 2 gathered in 16 bits."""
+
+SLICE_BYTES = 4.0
+OPTIMIZER_BYTES = 34.0
+"""Of a parameter that Adam in mixed precision reads and writes in a step (weights, gradient, master, two moments)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a run is trained, beside its layout: what the matrices compute in, what is computed again."""
+
+    global_batch: int
+    micro_batch: float
+    length: int
+    precision: Precision
+    recompute: Recompute = "none"
+    frozen: bool = False
+
+    def micro_batches(self, layout: TrainingLayout) -> float:
+        """Micro-batches that pass the pipeline in a step."""
+        return self.global_batch / (layout.dp * self.micro_batch)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a step by part, and the stages behind them."""
+
+    stages: tuple[StageTime, ...]
+    micro_batches: float
+    pipeline: float
+    send: float
+    jitter: float
+    gradients: float
+    slices: float
+    optimizer: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.pipeline + self.jitter + self.gradients + self.slices + self.optimizer
+
+    @property
+    def bubble(self) -> float:
+        """Seconds that the slowest stage waits in the pipeline."""
+        return self.pipeline - self.micro_batches * max(stage.both for stage in self.stages)
+
+
+def step_time(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> StepTime:
+    """The step of a run whose replicas are all alike."""
+    micro = MicroBatch(recipe.micro_batch, recipe.length)
+    found = stage_times(
+        architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.frozen
+    )
+    stack, count = machine.stack, recipe.micro_batches(layout)
+    send = send_seconds(architecture, micro, layout, machine) if layout.pp > 1 else 0.0
+    pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))
+    spread = max(1.0, machine.chips / machine.domain)
+    return StepTime(
+        found,
+        count,
+        pipeline,
+        send,
+        pipeline * float(stack.jitter) * log2(spread),
+        0.0 if recipe.frozen else gradient_seconds(architecture, layout, machine),
+        0.0 if recipe.frozen else slice_seconds(architecture, layout, machine),
+        0.0 if recipe.frozen else optimizer_seconds(architecture, layout, machine),
+    )
+
+
+def uniform_pipeline(stages: list[float], count: float, vpp: int, send: float, exposed: float) -> float:
+    """1F1B, interleaved over vpp chunks, in closed form: exact for equal stages, close for unequal ones."""
+    longest = max(stages)
+    if len(stages) == 1:
+        return count * longest
+    busy = count * (longest + exposed * 2.0 * vpp * send)
+    return busy + (sum(stages) - longest) / vpp + 2.0 * (len(stages) - 1) * send
+
+
+def send_seconds(
+    architecture: Architecture, micro: MicroBatch, layout: TrainingLayout, machine: TrainingMachine
+) -> float:
+    """One activation from a stage to the next; tp ranks send a part each."""
+    size = micro.tokens(layout) * architecture.hidden_size * ACTIVATION_BYTES / layout.tp
+    near = layout.tp * layout.cp * layout.dp * layout.pp <= machine.domain
+    return size / (machine.link if near else machine.network) + SEND_LATENCY
+
+
+def _held(architecture: Architecture, layout: TrainingLayout) -> tuple[float, float]:
+    """Parameters of the fullest stage on one chip: (equal on all replicas, of experts)."""
+    counts, table, top = parameters_on_a_chip(architecture, layout)
+    layers = architecture.layer_count / layout.pp
+    experts = counts.get("expert", 0.0) * layers
+    shared = sum(count for name, count in counts.items() if name != "expert") * layers
+    return shared + (table + top if layout.pp == 1 else max(table, top)), experts
+
+
+def gradient_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
+    """Gradients reduced and weights gathered over the replicas; FSDP does it in every micro-batch instead."""
+    if layout.zero == 3 and layout.shards > 1:
+        return 0.0
+    shared, experts = _held(architecture, layout)
+    ranks = layout.dp * layout.cp // layout.slices
+    total = 0.0
+    if ranks > 1:
+        total += REDUCED_BYTES * shared * (ranks - 1) / ranks / machine.ring(ranks, layout.tp)
+    if experts and layout.expert_shards > 1:
+        copies = layout.expert_shards
+        total += REDUCED_BYTES * experts * (copies - 1) / copies / machine.ring(copies, layout.ep)
+    return float(machine.stack.dp_exposed) * total
+
+
+def slice_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
+    """Gradients reduced between slices over the data-centre network:
+
+    dcn_exposed * 4 N / (chips of a slice) * 2 (S - 1)/S / network * (1 + S / S0)
+    """
+    count = layout.slices
+    if count == 1:
+        return 0.0
+    stack = machine.stack
+    size = SLICE_BYTES * architecture.total_parameters() / (layout.chips / count)
+    growth = 1.0 + count / float(stack.dcn_slices)
+    return float(stack.dcn_exposed) * size * 2.0 * (count - 1) / count / machine.network_bandwidth * growth
+
+
+def optimizer_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
+    """Adam over the shard of one chip."""
+    shared, experts = _held(architecture, layout)
+    if layout.zero:
+        shared, experts = shared / layout.shards, experts / layout.expert_shards
+    return OPTIMIZER_BYTES * (shared + experts) / machine.bandwidth

@@ -1,0 +1,141 @@
+"""What one micro-batch of a training step asks of one chip: the forward operations of a layer and of both ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
+from simulator.model.attention import AttentionKind
+from simulator.model.number_format import Precision
+from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Vector
+from simulator.model.parallelism import all_reduce
+from simulator.model.training_layout import TrainingLayout
+
+Recompute = Literal["none", "selective", "full"]
+
+NORM_BYTES = 11.0
+"""Bytes a value of a norm and the residual sum before it: the norm reads and writes (4), the sum with dropout reads
+two, writes one (6) and the mask (1)."""
+
+LOGIT_BYTES = 16.0
+"""Bytes of softmax traffic for one logit: fp32 read and written by the loss and by its gradient."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """`sequences` sequences of `length` tokens that pass the pipeline together."""
+
+    sequences: float
+    length: int
+
+    def tokens(self, layout: TrainingLayout) -> float:
+        """Tokens on one chip: context parallelism cuts the sequences."""
+        return self.sequences * self.length / layout.cp
+
+    def pairs(self, layout: TrainingLayout, window: int | None) -> float:
+        """Query-key pairs of the causal half on one chip."""
+        reach = self.length if window is None else min(window, self.length)
+        whole = reach * (reach + 1) / 2 + (self.length - reach) * reach
+        return self.sequences * whole / layout.cp
+
+
+def layer_operations(
+    architecture: Architecture, layer: Layer, micro: MicroBatch, layout: TrainingLayout, precision: Precision
+) -> list[Operation]:
+    """Forward operations of one layer on one chip, collectives of tensor and expert parallelism included."""
+    tokens, hidden, cut = micro.tokens(layout), architecture.hidden_size, layout.of_one_stage()
+    norms = architecture.norms(layer)
+    operations: list[Operation] = [_norm(tokens, hidden, layout, norms)]
+    if layer.attention:
+        pairs = {window: micro.pairs(layout, window) for window in layer.attention.reads}
+        batch = Batch(tokens, 0.0, {}, pairs)
+        operations += layer.attention.operations(hidden, batch, cut, precision, 1)
+        if layout.cp > 1:
+            operations += _ring(layer.attention, tokens, layout)
+        if not (architecture.parallel_block and layer.ffn):
+            operations += all_reduce("attention all-reduce", tokens, hidden, layout.tp, 1)
+    if layer.ffn:
+        operations += layer.ffn.operations(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, 1)
+    return operations
+
+
+def _norm(tokens: float, hidden: int, layout: TrainingLayout, count: float) -> Vector:
+    values = tokens * hidden / layout.norm_cut * count
+    return Vector("norms", NORM_FLOPS * values, NORM_BYTES * values)
+
+
+def _ring(attention: AttentionKind, tokens: float, layout: TrainingLayout) -> list[Operation]:
+    """Keys and values of the other cp - 1 chips, handed round a ring (Liu et al. 2023)."""
+    each = attention.kv_bytes_per_token(Precision(), layout.tp)
+    if not each:
+        return []
+    # Both go round in the forward pass, their gradients beside them in the backward pass.
+    return [Collective("context ring", "ring", tokens * each * (layout.cp - 1), layout.cp)]
+
+
+def embedding_operations(
+    architecture: Architecture, micro: MicroBatch, layout: TrainingLayout, precision: Precision
+) -> list[Operation]:
+    """Rows of the embedding, and their sum over tp: each chip holds a part of the vocabulary."""
+    tokens, hidden = micro.tokens(layout), architecture.hidden_size
+    rows = tokens / layout.tp
+    size = hidden * precision.bytes_of("embedding")
+    found: list[Operation] = [Gather("embedding", "embedding", rows, rows, size, 1.0, "token")]
+    if architecture.embedding_norm:
+        found.append(_norm(tokens, hidden, layout, 1))
+    return found
+
+
+def head_operations(architecture: Architecture, micro: MicroBatch, layout: TrainingLayout) -> list[Operation]:
+    """Final norm, the head in 16 bits whatever the layers compute in, and the softmax over the logits."""
+    tokens = micro.tokens(layout)
+    columns = ceil(architecture.vocab_size / layout.tp)
+    logits = tokens * columns
+    return [
+        _norm(tokens, architecture.hidden_size, layout, 1),
+        Matmul("head", tokens, columns, architecture.hidden_size, "bf16", "head"),
+        # Forward and backward together; the backward pass is priced without it.
+        Vector("softmax", 5.0 * logits, LOGIT_BYTES * logits),
+    ]
+
+
+def attention_core(operations: list[Operation]) -> list[Operation]:
+    """Scores and values alone: what selective recomputation repeats where the scores are kept (Korthikanti 2022)."""
+    return [operation for operation in operations if isinstance(operation, Attention)]
+
+
+def head_width(attention: AttentionKind) -> float:
+    """Mean width of a head's keys and values; 0 for kinds without heads of keys."""
+    if hasattr(attention, "head_dim"):
+        return float(attention.head_dim)
+    if hasattr(attention, "v_head_dim") and hasattr(attention, "qk_nope_head_dim"):
+        return float(attention.qk_nope_head_dim + attention.qk_rope_head_dim + attention.v_head_dim) / 2.0
+    return 0.0
+
+
+def heads_on_a_chip(attention: AttentionKind, layout: TrainingLayout) -> float:
+    """Query heads on one chip."""
+    return ceil(int(getattr(attention, "heads", 0)) / layout.tp)
+
+
+def parameters_on_a_chip(architecture: Architecture, layout: TrainingLayout) -> tuple[dict[str, float], float, float]:
+    """(tensor class -> parameters of a mean layer, of the embedding, of the head) on one chip of a stage.
+
+    A head tied to the embedding is a copy where a pipeline keeps them apart, and counts 0 where one stage holds both.
+    """
+    cut = layout.of_one_stage()
+    counts: dict[str, float] = {}
+    hidden = architecture.hidden_size
+    norm = hidden * (2 if architecture.norm_bias else 1)
+    for layer in architecture.layers:
+        share = layer.count / architecture.layer_count
+        counts["norm"] = counts.get("norm", 0.0) + share * architecture.norms(layer) * norm
+        for part in (layer.attention, layer.ffn):
+            for tensor, count in (part.parameters(hidden, cut) if part else {}).items():
+                counts[tensor] = counts.get(tensor, 0.0) + share * count
+    table = ceil(architecture.vocab_size / layout.tp) * hidden
+    embedding = float(table + architecture.learned_positions * hidden)
+    head = 0.0 if architecture.tied_embeddings and layout.pp == 1 else float(table)
+    return counts, embedding, head
