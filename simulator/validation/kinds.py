@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
 from simulator.validation.rows import Row, header
+from simulator.validation.training import Training
 
 
 class Kind(Protocol):
@@ -37,6 +38,7 @@ class Kind(Protocol):
 
 KINDS: dict[str, type[Kind]] = {
     "inference": Inference,
+    "training": Training,
 }
 
 

@@ -79,7 +79,7 @@ def read_rows(path: str | Path) -> list[Row]:
     A row without an id is called by its line. Raise MeasurementError with everything that is wrong.
     """
     path = Path(path)
-    text = _text(path)
+    text = text_of(path)
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or ()
     problems = [_missing(name, columns, path) for name in REQUIRED if name not in columns]
@@ -99,10 +99,11 @@ def read_rows(path: str | Path) -> list[Row]:
 
 def header(path: Path) -> frozenset[str]:
     """The columns that the first line of a CSV file (or .csv.gz) names. Raise MeasurementError."""
-    return frozenset(next(csv.reader(io.StringIO(_text(path), newline="")), ()))
+    return frozenset(next(csv.reader(io.StringIO(text_of(path), newline="")), ()))
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a CSV file (or .csv.gz). Raise MeasurementError."""
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
