@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from simulator.errors import StackError
+from simulator.errors import CapacityError, StackError
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
@@ -19,14 +19,34 @@ SIXTEEN_BIT = ("bf16", "fp16")
 class TrainingMachine:
     """A profile repeated over `chips` chips, and its training stack (with the numbers of this chip).
 
-    domain  chips that one scale-up network joins: the profile's node, or a slice of a TPU
+    slices: groups of TPU chips that only a data-centre network joins. `network_override`: B/s of one chip between
+    machines where a site has other network cards than the profile.
     """
 
     profile: Profile
     stack: TrainingStack
     chips: int
-    domain: int
-    network_bandwidth: float
+    slices: int = 1
+    network_override: float | None = None
+
+    @cached_property
+    def domain(self) -> int:
+        """Chips that one scale-up network joins: a slice of a TPU, which grows with the run, or else the node."""
+        grows = self.profile.family == "tpu-mesh"
+        return max(1, self.chips // self.slices) if grows else self.profile.node.chips
+
+    @cached_property
+    def network_bandwidth(self) -> float:
+        """B/s, per direction, of one chip between scale-up domains. Raise CapacityError where there is no network."""
+        if self.network_override is not None:
+            return self.network_override
+        scale_out = self.profile.node.scale_out
+        if scale_out is None:
+            raise CapacityError(
+                f"{self.chips} chips of '{self.profile.name}' span machines of {self.domain}, and the profile has no "
+                "`scale_out`"
+            )
+        return float(scale_out.bandwidth)
 
     @property
     def memory(self) -> MemoryTier:

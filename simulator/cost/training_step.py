@@ -30,7 +30,14 @@ OPTIMIZER_BYTES = 34.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run is trained, beside its layout: what the matrices compute in, what is computed again."""
+    """How a run is trained, beside its layout.
+
+    precision    what the layers' matrices compute in
+    recompute    what the backward pass computes again
+    frozen       only adapters are trained (LoRA): no gradients of weights
+    *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
+                 precision: 4 of a master copy, 8 of two moments)
+    """
 
     global_batch: int
     micro_batch: float
@@ -38,6 +45,9 @@ class Recipe:
     precision: Precision
     recompute: Recompute = "none"
     frozen: bool = False
+    weight_bytes: float = 2.0
+    gradient_bytes: float = 4.0
+    optimizer_bytes: float = 12.0
 
     def micro_batches(self, layout: TrainingLayout) -> float:
         """Micro-batches that pass the pipeline in a step."""

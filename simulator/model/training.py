@@ -8,6 +8,7 @@ from typing import Literal
 
 from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
 from simulator.model.attention import AttentionKind
+from simulator.model.ffn import Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import all_reduce
@@ -57,7 +58,8 @@ def layer_operations(
         if not (architecture.parallel_block and layer.ffn):
             operations += all_reduce("attention all-reduce", tokens, hidden, layout.tp, 1)
     if layer.ffn:
-        operations += layer.ffn.operations(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, 1)
+        before = float(layer.position or 0)
+        operations += layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
     return operations
 
 

@@ -35,6 +35,7 @@ FORMATS = {
 }
 TIMED = ("iteration_time_s", "tokens_per_s_per_chip", "tflops_per_chip")
 PALM_POD = 3072
+BLOOM_GRADIENTS = {"fp16": 2.0, "bf16": 6.0}  # 16 bits, and with bf16 a sum in fp32 beside them
 RECOMPUTE: dict[str, Recompute] = {"none": "none", "selective": "selective", "full": "full"}
 
 
@@ -106,17 +107,18 @@ class TrainingInterpreter:
             Precision(weights=format, kv="bf16", embedding="bf16", head="bf16"),
             recompute,
             frozen="lora" in row.model.lower(),
+            gradient_bytes=BLOOM_GRADIENTS[row.cells["dtype"]] if row.id.startswith("bloom") else 4.0,
         )
         timed = _timed(row, model, recipe)
         if isinstance(timed, Reason):
             return timed
         try:
             stack = self._stacks.load(site["stack"]).on_profile(profile)
-            network = 1e9 * float(site["network_gb_per_s"])
+            stated = site["network_gb_per_s"]
+            network = 1e9 * float(stated) if stated else None
         except InputError as error:
             return Reason(str(error).splitlines()[0])
-        domain = profile.node.chips if profile.family == "hbm-gpu" else int(chips) // layout.slices
-        machine = TrainingMachine(profile, stack, int(chips), domain, network)
+        machine = TrainingMachine(profile, stack, int(chips), layout.slices, network)
         return TrainingQuestion(timed, model, recipe, layout, machine, assumed)
 
 
@@ -148,6 +150,8 @@ def _micro_batch(row: TrainingRow, layout: TrainingLayout, profile: Profile) -> 
     if stated is None:
         if row.id.startswith("mcore"):
             return (4.0 if layout.tp < 8 else 2.0 if layout.pp <= 2 else 1.0), "micro-batch where it is not stated"
+        if profile.family == "tpu-mesh":
+            return float("inf"), ""  # one micro-batch a step
         return 1.0, "micro-batch where it is not stated"
     if profile.family == "tpu-mesh":
         return stated * layout.tp, ""  # TPU rows count sequences a chip

@@ -1,0 +1,140 @@
+"""The memory sheet of a training run: what the fullest chip holds, by what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from simulator.cost.training_machine import TrainingMachine
+from simulator.cost.training_step import Recipe
+from simulator.errors import CapacityError
+from simulator.model.architecture import Architecture
+from simulator.model.saved import saved_bytes
+from simulator.model.training import MicroBatch, parameters_on_a_chip
+from simulator.model.training_layout import TrainingLayout, stages
+from simulator.quantity import format_quantity
+
+LOGIT_BYTES = 10.0
+"""Kept of a logit: fp32 copy and gradient, and the 16-bit value."""
+
+TEMPORARY_BYTES = 2.0
+"""Of the largest tensor that a step makes and drops again."""
+
+
+@dataclass(frozen=True)
+class MemorySheet:
+    """Bytes on the fullest chip, against its memory."""
+
+    machine: str
+    model: str
+    layout: str
+    tier: str
+    capacity: float
+    stage: int
+    held: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """All that is held."""
+        return sum(self.held.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the chip holds it."""
+        return self.total <= self.capacity
+
+    def text(self) -> str:
+        """The sheet, one line a row."""
+        head = f"{self.model} on {self.machine} ({self.layout}), fullest chip (stage {self.stage}), {self.tier}:"
+        rows = [*self.held.items(), ("in all", self.total), ("capacity", self.capacity)]
+        rows.append(("left", self.capacity - self.total))
+        return "\n".join([head, *(f"  {name:<22}{format_quantity(size, 'B'):>12}" for name, size in rows)])
+
+    def check(self) -> None:
+        """Raise CapacityError with the sheet when it does not fit."""
+        if not self.fits:
+            raise CapacityError(
+                f"training {self.model} does not fit '{self.machine}' as {self.layout}; cut it further (tp, pp, zero), "
+                f"recompute more, or take a smaller micro-batch\n{self.text()}"
+            )
+
+
+def memory_sheet(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> MemorySheet:
+    """The sheet of the stage that holds most.
+
+    Weights 2 B, gradients, optimiser 12 B a parameter, each cut over the shards as `zero` says; FSDP gathers one layer
+    at a time. Activations: stage i of p keeps p - i micro-batches, (1 + (p - 1)/(p v)) times as many when interleaved.
+    """
+    tier = machine.memory
+    capacity = float(tier.capacity) * float(tier.usable)
+    sheets = []
+    for index, stage in enumerate(stages(architecture.layer_count, layout.pp, layout.vpp)):
+        if index in (0, layout.pp - 1):
+            held = _stage(architecture, recipe, layout, machine, index, stage.layers)
+            name, shape = machine.profile.name, str(layout)
+            sheets.append(MemorySheet(name, architecture.name, shape, tier.tier, capacity, index, held))
+    return max(sheets, key=lambda sheet: sheet.total)
+
+
+def _stage(
+    architecture: Architecture,
+    recipe: Recipe,
+    layout: TrainingLayout,
+    machine: TrainingMachine,
+    index: int,
+    layers: float,
+) -> dict[str, float]:
+    counts, table, top = parameters_on_a_chip(architecture, layout)
+    first, last = index == 0, index == layout.pp - 1
+    experts = layers * counts.get("expert", 0.0)
+    shared = layers * sum(n for name, n in counts.items() if name != "expert") + first * table + last * top
+    cut, expert_cut = layout.shards, layout.expert_shards
+
+    def share(per: float, from_zero: int) -> float:
+        if layout.zero < from_zero:
+            return per * (shared + experts)
+        return per * (shared / cut + experts / expert_cut)
+
+    trained = 0.0 if recipe.frozen else 1.0
+    held = {
+        "weights": share(recipe.weight_bytes, 3),
+        "gradients": trained * share(recipe.gradient_bytes, 2),
+        "optimizer": trained * share(recipe.optimizer_bytes, 1),
+    }
+    if layout.zero == 3 and cut > 1:
+        held["gathered layers"] = 2.0 * recipe.weight_bytes * sum(counts.values())
+    micro = MicroBatch(recipe.micro_batch, recipe.length)
+    held["activations"] = layers * in_flight(layout, index, recipe) * _layer(architecture, recipe, layout, machine)
+    if recipe.recompute == "full":
+        held["recomputed layer"] = _layer(architecture, recipe, layout, machine, whole=True)
+    tokens, columns = micro.tokens(layout), ceil(architecture.vocab_size / layout.tp)
+    if last:
+        held["logits"] = LOGIT_BYTES * tokens * columns
+    largest = max(tokens * columns if last else 0.0, table if first else 0.0, top if last else 0.0)
+    held["temporary"] = TEMPORARY_BYTES * largest
+    held["reserved"] = float(machine.stack.reserved)
+    return {name: size for name, size in held.items() if size}
+
+
+def in_flight(layout: TrainingLayout, index: int, recipe: Recipe) -> float:
+    """Micro-batches whose activations a stage holds at once in 1F1B."""
+    p, v = layout.pp, layout.vpp
+    warm = (p - index) * (1.0 + (p - 1) / (p * v) if v > 1 else 1.0)
+    return min(warm, recipe.micro_batches(layout))
+
+
+def _layer(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine, whole: bool = False
+) -> float:
+    """Activations of a mean layer; all of them where it is computed again as a whole."""
+    micro = MicroBatch(recipe.micro_batch, recipe.length)
+    mode = "none" if whole else recipe.recompute
+    fused = machine.stack.fused_attention
+    return sum(
+        layer.count
+        / architecture.layer_count
+        * saved_bytes(architecture, layer, micro, layout, recipe.precision, mode, fused)
+        for layer in architecture.layers
+    )
