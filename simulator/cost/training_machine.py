@@ -106,5 +106,5 @@ class TrainingMachine:
         peaks = self.profile.chip.matrix.peak
         for format in SIXTEEN_BIT:
             if format in peaks:
-                return float(peaks[format])  # type: ignore[index]
+                return float(peaks[format])
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")

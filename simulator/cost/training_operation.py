@@ -65,10 +65,11 @@ def price(
     moved = sent = 0.0
     stack = machine.stack
     for operation in operations:
+        times = float(operation.repeat)
         if isinstance(operation, Matmul):
             spent, work, carried = _matmul(operation, machine)
-            seconds["matmul"] += spent * operation.repeat
-            flops[machine.compute_format(operation.format)] += work * operation.repeat
+            seconds["matmul"] += spent * times
+            flops[machine.compute_format(operation.format)] += work * times
             moved += carried
             if FORMATS[operation.format].bytes < SIXTEEN_BITS and stack.cast:
                 backward = operation.name.endswith((" dx", " dW"))
@@ -83,7 +84,7 @@ def price(
             moved += carried
         elif isinstance(operation, Vector):
             factor = float(stack.elementwise) if operation.name != "softmax" else 1.0
-            seconds["elementwise"] += factor * float(operation.bytes) * operation.repeat / machine.bandwidth
+            seconds["elementwise"] += factor * float(operation.bytes) * times / machine.bandwidth
             moved += float(operation.bytes)
             if operation.name.startswith("experts sum") and stack.permutation:
                 carried = float(stack.permutation) * float(operation.bytes)
@@ -92,14 +93,14 @@ def price(
                 seconds["permutation"] += carried / machine.bandwidth
         elif isinstance(operation, Collective):
             kind, spent = _collective(operation, machine, layout)
-            seconds[kind] += spent * operation.repeat
+            seconds[kind] += spent * times
             sent += float(operation.bytes)
         elif isinstance(operation, Gather):
-            size = float(operation.unique_rows) * operation.row_bytes * operation.repeat
+            size = float(operation.unique_rows) * operation.row_bytes * times
             seconds["gather"] += size / machine.bandwidth
             moved += size
         elif isinstance(operation, Stream):
-            seconds["elementwise"] += float(operation.bytes) * operation.repeat / machine.bandwidth
+            seconds["elementwise"] += float(operation.bytes) * times / machine.bandwidth
             moved += float(operation.bytes)
     return Work(dict(seconds), dict(flops), moved, sent)
 
@@ -137,7 +138,8 @@ def padding(m: float, n: float, machine: TrainingMachine) -> float:
         tile = machine.profile.chip.matrix.tile or (1, 1, 1)
         tiles = ((tile[0], tile[1], 1.0),)
     return max(
-        reached * (m / (ceil(m / height) * height)) * (n / (ceil(n / width) * width)) for height, width, reached in tiles
+        reached * (m / (ceil(m / height) * height)) * (n / (ceil(n / width) * width))
+        for height, width, reached in tiles
     )
 
 
@@ -147,7 +149,7 @@ def _attention(
     """Fused: the causal half at the stack's fraction. Unfused: the full square, and passes over the stored scores."""
     stack = machine.stack
     backward = operation.phase == "backward"
-    work = float(operation.pairs) * operation.flops_per_pair * operation.repeat
+    work = float(operation.pairs) * operation.flops_per_pair * float(operation.repeat)
     rate = machine.sixteen_bit_peak * float(stack.attention) * ((width or WIDTH) / WIDTH) ** 0.35
     if stack.fused_attention:
         return work * (FUSED_BACKWARD if backward else 1.0) / rate, work, 0.0
@@ -155,7 +157,7 @@ def _attention(
         rate /= float(stack.misaligned)
     square = 2.0 * float(operation.pairs)
     passes = float(stack.softmax_passes) * (SOFTMAX_BACKWARD if backward else 1.0)
-    carried = passes * SIXTEEN_BITS * square * heads * operation.repeat
+    carried = passes * SIXTEEN_BITS * square * heads * float(operation.repeat)
     seconds = 2.0 * work / rate + float(stack.elementwise) * carried / machine.bandwidth
     return seconds, 2.0 * work, carried
 

@@ -91,7 +91,9 @@ def layer_time(
     """
     stack = machine.stack
     operations = layer_operations(architecture, layer, micro, layout, precision)
-    width, heads = (head_width(layer.attention), heads_on_a_chip(layer.attention, layout)) if layer.attention else (0, 0)
+    width, heads = (
+        (head_width(layer.attention), heads_on_a_chip(layer.attention, layout)) if layer.attention else (0, 0)
+    )
     ahead, back = (
         price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, frozen))
     )
@@ -152,7 +154,11 @@ def mean_layer(
 
 
 def head_time(
-    architecture: Architecture, micro: MicroBatch, layout: TrainingLayout, machine: TrainingMachine, frozen: bool = False
+    architecture: Architecture,
+    micro: MicroBatch,
+    layout: TrainingLayout,
+    machine: TrainingMachine,
+    frozen: bool = False,
 ) -> PassTime:
     """Head and loss."""
     operations = head_operations(architecture, micro, layout)

@@ -1,7 +1,7 @@
 """Seconds of one training step: pipeline, gradient exchange, optimiser.
 
-    t_step = t_pipe (1 + jitter log2(chips / domain)) + t_gradients + t_slices + t_optimiser
-    t_pipe = M (t_max + pp_exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p - 1) t_send
+t_step = t_pipe (1 + jitter log2(chips / domain)) + t_gradients + t_slices + t_optimiser
+t_pipe = M (t_max + pp_exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p - 1) t_send
 """
 
 from __future__ import annotations
@@ -78,14 +78,10 @@ class StepTime:
         return self.pipeline - self.micro_batches * max(stage.both for stage in self.stages)
 
 
-def step_time(
-    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
-) -> StepTime:
+def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> StepTime:
     """The step of a run whose replicas are all alike."""
     micro = MicroBatch(recipe.micro_batch, recipe.length)
-    found = stage_times(
-        architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.frozen
-    )
+    found = stage_times(architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.frozen)
     stack, count = machine.stack, recipe.micro_batches(layout)
     send = send_seconds(architecture, micro, layout, machine) if layout.pp > 1 else 0.0
     pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))

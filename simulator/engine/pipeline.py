@@ -14,9 +14,6 @@ import simpy
 
 from simulator.engine.schedules import DECIDING, ORDERED, Kind, Task
 
-LARGEST = 40_000
-"""Tasks that are simulated one by one; a longer step repeats its steady state (see `step`)."""
-
 
 @dataclass(frozen=True)
 class StageWork:
@@ -39,12 +36,11 @@ class Slice:
 
 @dataclass(frozen=True)
 class PipelineRecord:
-    """What happened: when the last stage was done, and every stretch of work (of a part, when the step was long)."""
+    """What happened: when the last stage was done, and every stretch of work."""
 
     seconds: float
     busy_s: tuple[float, ...]
     slices: tuple[Slice, ...]
-    complete: bool = True
 
     @property
     def bubble(self) -> float:
@@ -58,21 +54,8 @@ def step(
     """Run one step.
 
     send: seconds of a message to the next stage. blocking: seconds of it in which the sender cannot compute.
-    With more than LARGEST tasks a part is run: every further group of `pp` micro-batches then takes as long as the
-    last group that was run, because the pipeline is in its steady state.
     """
-    pp = len(stages)
-    whole = 2 * pp * chunks
-    group = 2 * pp
-    if micro_batches * whole <= LARGEST or micro_batches <= 3 * group:
-        return _Run(schedule, stages, micro_batches, chunks, send, blocking).record()
-    rest = micro_batches % group
-    few = _Run(schedule, stages, group + rest, chunks, send, blocking).record()
-    more = _Run(schedule, stages, 2 * group + rest, chunks, send, blocking).record()
-    groups = (micro_batches - rest) // group - 2
-    period = more.seconds - few.seconds
-    busy = tuple(b + groups * (b - a) for a, b in zip(few.busy_s, more.busy_s, strict=True))
-    return PipelineRecord(more.seconds + groups * period, busy, more.slices, False)
+    return _Run(schedule, stages, micro_batches, chunks, send, blocking).record()
 
 
 class _Run:
@@ -183,8 +166,8 @@ class _Run:
         queues = self._queues[device]
         for _ in range(count):
             while (chosen := self._choose(device)) is None:
-                self._waiting[device] = self.env.event()
-                yield self._waiting[device]
+                arrival = self._waiting[device] = self.env.event()
+                yield arrival
             task, part = queues[chosen].popleft() if chosen != "F" else self._take_forward(device)
             start = self.env.now
             # `chunk` tells the direction here, and every part of the model is one chunk.

@@ -72,7 +72,9 @@ def check_schedule(name: str, stages: int, micro_batches: float, chunks: int) ->
         what = f"{micro_batches:g} micro-batches a step are no whole number"
         return [Problem(what, None, "global_batch must be a multiple of dp * micro_batch")]
     if chunks > 1 and name != "interleaved":
-        return [Problem(f"schedule {name} has no chunks, vpp is {chunks}", None, "write schedule: interleaved, or vpp: 1")]
+        return [
+            Problem(f"schedule {name} has no chunks, vpp is {chunks}", None, "write schedule: interleaved, or vpp: 1")
+        ]
     if name == "interleaved" and micro_batches % stages:
         what = f"interleaving {micro_batches:g} micro-batches over pp {stages}: they are no multiple of pp"
         return [Problem(what, None, "change global_batch or micro_batch, or write vpp: 1")]

@@ -29,10 +29,10 @@ def saved_bytes(
 ) -> float:
     """Bytes that one layer keeps of a micro-batch.
 
-    none, fused attention: T [8h/c + (4 a d + 4 kv d + 6 f)/t], gated; with stored scores T h (10/c + 24/t + 5 a s/(h t)),
-    as Korthikanti et al. 2022 (Table 2); c = t with sequence parallelism, else 1. Experts keep their rows' inputs,
-    inner values and outputs. selective: without the scores, and for fused kernels without the FFN's product.
-    full: the layer's input, 2 T h / c.
+    none, fused attention: T [8h/c + (4 a d + 4 kv d + 6 f)/t] with a gated FFN; with stored scores
+    T h (10/c + 24/t + 5 a s/(h t)) as Korthikanti et al. 2022 (Table 2); c = t with sequence parallelism, else 1.
+    Experts keep their rows' inputs, inner values and outputs. selective: without the scores, and for fused kernels
+    without the FFN's product. full: the layer's input, 2 T h / c.
     """
     tokens, hidden, cut = micro.tokens(layout), architecture.hidden_size, layout.norm_cut
     if recompute == "full":

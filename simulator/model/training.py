@@ -112,9 +112,8 @@ def head_width(attention: AttentionKind) -> float:
     """Mean width of a head's keys and values; 0 for kinds without heads of keys."""
     if hasattr(attention, "head_dim"):
         return float(attention.head_dim)
-    if hasattr(attention, "v_head_dim") and hasattr(attention, "qk_nope_head_dim"):
-        return float(attention.qk_nope_head_dim + attention.qk_rope_head_dim + attention.v_head_dim) / 2.0
-    return 0.0
+    latent = [float(getattr(attention, name, 0)) for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")]
+    return sum(latent) / 2.0
 
 
 def heads_on_a_chip(attention: AttentionKind, layout: TrainingLayout) -> float:

@@ -160,9 +160,7 @@ def _micro_batch(row: TrainingRow, layout: TrainingLayout, profile: Profile) -> 
     return stated, ""
 
 
-def _layout(
-    row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int
-) -> TrainingLayout | Reason:
+def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int) -> TrainingLayout | Reason:
     if chips > 1 and not any(row.cells[name] for name in ("tp", "pp", "dp", "zero_stage")):
         return Reason("layout not stated")
     tp, pp, cp, ep = (row.whole(name) for name in ("tp", "pp", "cp", "ep"))

@@ -12,10 +12,38 @@ from simulator.errors import Problem, Where
 from simulator.validation.rows import MeasurementError, Row, text_of
 
 COLUMNS = (
-    "id hardware n_chips chips_per_node model layers hidden heads kv_heads ffn_hidden vocab seq_len moe dtype "
-    "global_batch_seqs micro_batch tp pp dp ep cp vpp sequence_parallel zero_stage recompute metric value unit source "
-    "confidence note"
-).split()
+    "id",
+    "hardware",
+    "n_chips",
+    "chips_per_node",
+    "model",
+    "layers",
+    "hidden",
+    "heads",
+    "kv_heads",
+    "ffn_hidden",
+    "vocab",
+    "seq_len",
+    "moe",
+    "dtype",
+    "global_batch_seqs",
+    "micro_batch",
+    "tp",
+    "pp",
+    "dp",
+    "ep",
+    "cp",
+    "vpp",
+    "sequence_parallel",
+    "zero_stage",
+    "recompute",
+    "metric",
+    "value",
+    "unit",
+    "source",
+    "confidence",
+    "note",
+)
 TELLING = frozenset({"hardware", "model", "global_batch_seqs", "micro_batch", "recompute", "metric", "value", "unit"})
 
 
