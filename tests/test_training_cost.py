@@ -11,7 +11,7 @@ from simulator.cost.training_memory import memory_sheet
 from simulator.cost.training_step import Recipe, step_time
 from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
-from simulator.model.architecture import Architecture, Layer
+from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
 from simulator.model.backward import backward
 from simulator.model.ffn.dense import DenseFFN
@@ -28,8 +28,8 @@ GIB = 2.0**30
 
 def gpt(layers: int, hidden: int, heads: int) -> Architecture:
     attention = GroupedQueryAttention(heads, heads, hidden // heads)
-    layer = Layer(attention, DenseFFN(4 * hidden, 2), layers)
-    return Architecture("gpt", "a test", hidden, 51200, 2048, (layer,), tied_embeddings=True)
+    shapes = group_layers([(attention, DenseFFN(4 * hidden, 2))] * layers)
+    return Architecture("gpt", "a test", hidden, 51200, 2048, shapes, tied_embeddings=True)
 
 
 def machine(hardware: str, stack: str, chips: int) -> TrainingMachine:

@@ -58,7 +58,7 @@ def layer_operations(
         if not (architecture.parallel_block and layer.ffn):
             operations += all_reduce("attention all-reduce", tokens, hidden, layout.tp, 1)
     if layer.ffn:
-        before = float(layer.position or 0)
+        before = float(layer.places[0])
         operations += layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
     return operations
 

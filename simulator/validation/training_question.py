@@ -13,7 +13,7 @@ from simulator.cost.training_step import Recipe
 from simulator.errors import InputError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
-from simulator.model.architecture import Architecture, Layer
+from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
@@ -207,15 +207,8 @@ def _architecture(row: TrainingRow) -> Architecture | Reason:
 
 
 def _cut(model: Architecture, layers: int) -> Architecture:
-    """The model with so many layers: the last kinds first, because the first ones are the exception."""
-    left = layers
-    kept: list[Layer] = []
-    for layer in model.layers:
-        count = min(layer.count, left)
-        if count:
-            kept.append(replace(layer, count=count))
-        left -= count
-    return replace(model, layers=tuple(kept))
+    """The first `layers` layers of the model."""
+    return replace(model, layers=group_layers(model.shapes()[:layers]))
 
 
 def _columns(row: TrainingRow, entry: aliases.Entry) -> Architecture | None:
@@ -233,7 +226,7 @@ def _columns(row: TrainingRow, entry: aliases.Entry) -> Architecture | None:
         hidden_size=int(hidden),
         vocab_size=int(vocab or 50257),
         max_context=row.whole("seq_len"),
-        layers=(Layer(attention, DenseFFN(int(ffn), int(entry["matrices"] or 3)), int(layers)),),
+        layers=group_layers([(attention, DenseFFN(int(ffn), int(entry["matrices"] or 3)))] * int(layers)),
         tied_embeddings=entry["matrices"] == "2",
     )
 
@@ -257,5 +250,5 @@ def _maxtext(row: TrainingRow) -> Architecture | None:
         hidden_size=2048 << (q + (r == 2)),
         vocab_size=row.whole("vocab", 32000),
         max_context=row.whole("seq_len"),
-        layers=(Layer(attention, DenseFFN(7168 << (q + (r > 0)), 3), 16 << q),),
+        layers=group_layers([(attention, DenseFFN(7168 << (q + (r > 0)), 3))] * (16 << q)),
     )
