@@ -22,7 +22,7 @@ from simulator.validation import MeasurementError, aliases, print_validation, va
 from simulator.validation.baseline import baseline, lost
 from simulator.validation.compare import Point, figures, worst
 from simulator.validation.inference import Inference
-from simulator.validation.kinds import KINDS, kind_of
+from simulator.validation.kinds import KINDS, kind_of, shipped
 from simulator.validation.predict import READINGS, Step, causal_pairs, step_seconds
 from simulator.validation.question import REFUSED, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
@@ -327,8 +327,8 @@ def test_tables_of_words_name_what_exists() -> None:
 
 def test_few_rows_are_judged_and_all_of_them_exist() -> None:
     judged = verdicts()
-    for name in SHIPPED:
-        ids = {row.id for row in read_rows(FOLDER / name)}
+    for path in shipped():
+        ids = {row.id for row in read_rows(path)}
         assert sum(verdict.excluded for row, verdict in judged.items() if row in ids) <= 0.03 * len(ids)
         judged = {row: verdict for row, verdict in judged.items() if row not in ids}
     assert not judged
