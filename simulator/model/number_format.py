@@ -75,6 +75,8 @@ class Precision:
         tensor = tensor_class(tensor)
         if tensor == "kv":
             return self.kv
+        if tensor == "codes":
+            return "int8"  # keys of a store, quantised to so many bytes
         if tensor in ("router", "norm") and FORMATS[self.weights].bytes < SIXTEEN_BITS:
             return "bf16"  # no checkpoint quantises these
         chosen = {

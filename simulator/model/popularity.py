@@ -50,6 +50,8 @@ class Zipf(Strict):
 
 Popularity = Uniform | Zipf
 
+UNIFORM = Uniform()
+
 
 def assumed(exponent: float, low: float, high: float, source: str) -> Zipf:
     """A default popularity that no publication gives: estimated, with its range and where the range is from."""

@@ -52,6 +52,9 @@ class Places(Strict):
     ffn: PlaceChoice | None = Field(None, description="Dense FFNs and shared experts.")
     expert: PlaceChoice | None = Field(None, description="Routed experts.")
     table: PlaceChoice | None = Field(None, description="Rows of look-up FFNs.")
+    neuron: PlaceChoice | None = Field(None, description="Cold neurons of activation-sparse FFNs.")
+    store: PlaceChoice | None = Field(None, description="Values of a retrieval store.")
+    codes: PlaceChoice | None = Field(None, description="Quantised keys of a retrieval store.")
     router: PlaceChoice | None = None
     head: PlaceChoice | None = None
     norm: PlaceChoice | None = None

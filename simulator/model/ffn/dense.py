@@ -50,7 +50,7 @@ class DenseFFN(FFN):
         ]
 
     def shape(self) -> str:
-        """ "18432 x 3 matrices"."""
+        """Such as "18432 x 3 matrices"."""
         return f"{self.width} x {self.matrices} matrices"
 
 

@@ -147,7 +147,7 @@ class MoEFFN(FFN):
         ]
 
     def shape(self) -> str:
-        """ "2048 x 3 matrices"."""
+        """Such as "2048 x 3 matrices"."""
         return f"{self.width} x {self.matrices} matrices"
 
     def _exchange(self, visit: Visit) -> tuple[list[Operation], list[Operation]]:

@@ -111,5 +111,5 @@ class NgramTable(FFN):
         return [*found, *all_gather("n-gram", visit, hidden)] if self.project else found
 
     def shape(self) -> str:
-        """ "16 tables of 1100000 x 160"."""
+        """Such as "16 tables of 1100000 x 160"."""
         return f"{self.tables} tables of {self.rows} x {self.width}"

@@ -90,14 +90,8 @@ class ProductKeyMemory(FFN):
         """Query, scores of both halves, candidates, rows, weighted sum, gate and output, all-reduce."""
         hidden, tokens, repeat = visit.hidden, visit.tokens, visit.repeat
         tp = visit.parallelism.tp
-        stored = visit.precision.format_of("router")
-        halves, candidates = 2 * self.heads, tokens * (self.heads * self.top_m**2)
         found: list[Operation] = [
-            Matmul("memory query", tokens, self.heads * self.query, hidden, stored, "router", 1.0, repeat),
-            Matmul(
-                "memory scores", tokens * halves, self.keys, self.query / 2, stored, "router", float(halves), repeat
-            ),
-            Vector("memory candidates", candidates * CANDIDATE_FLOPS, candidates * ACTIVATION_BYTES, repeat),
+            *product_keys("memory", visit, self.heads, self.keys, self.top_m, self.query),
             look_up(
                 "memory rows",
                 self.tensor,
@@ -120,5 +114,19 @@ class ProductKeyMemory(FFN):
         return [*found, *all_reduce("ffn all-reduce", tokens, hidden, tp, repeat)]
 
     def shape(self) -> str:
-        """ "1048576 rows of 2048, 4 x 32 a token"."""
+        """Such as "1048576 rows of 2048, 4 x 32 a token"."""
         return f"{self.rows} rows of {self.width}, {self.heads} x {self.top_m} a token"
+
+
+def product_keys(
+    name: str, visit: Visit, heads: int, keys: int, top_m: int, query: int, *, shared_keys: bool = False
+) -> list[Operation]:
+    """Query, scores of both halves, and the top_m^2 candidates of each head; `shared_keys`: one set for all heads."""
+    tokens, repeat, stored = visit.tokens, visit.repeat, visit.precision.format_of("router")
+    halves, candidates = 2 * heads, tokens * (heads * top_m**2)
+    sets = 2.0 if shared_keys else float(halves)
+    return [
+        Matmul(f"{name} query", tokens, heads * query, visit.hidden, stored, "router", 1.0, repeat),
+        Matmul(f"{name} scores", tokens * halves, keys, query / 2, stored, "router", sets, repeat),
+        Vector(f"{name} candidates", candidates * CANDIDATE_FLOPS, candidates * ACTIVATION_BYTES, repeat),
+    ]
