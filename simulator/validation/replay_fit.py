@@ -6,13 +6,12 @@ the fit and those of the odd ones judge it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from simulator.stack.stack import Stack
 from simulator.validation.replay import METRICS, Latencies, Replay, simulate
-from simulator.validation.stack_numbers import fitted, present
+from simulator.validation.stack_numbers import exchanged, fitted, present
 
 FITTED, TESTED = slice(0, None, 2), slice(1, None, 2)
 LED_BY = ("tpot", "e2el")  # an early ttft depends on where in a step the request came
@@ -37,16 +36,18 @@ def numbers_of(replays: Sequence[Replay]) -> list[str]:
 def fit_half(replays: Sequence[Replay]) -> dict[str, float]:
     """The numbers of the one stack on one chip of these replays, from their even requests."""
 
-    def errors(stack: Stack) -> np.ndarray:
-        found = []
+    stack = replays[0].stack
+
+    def errors(numbers: Mapping[str, float]) -> np.ndarray:
+        changed, found = exchanged(stack, numbers), []
         for replay in replays:
-            simulated = simulate(replay, stack)
+            simulated = simulate(replay, changed)
             for metric in LED_BY:
                 e = np.log(simulated[metric][FITTED] / replay.measured[metric][FITTED])
                 found.append(e[np.isfinite(e)])
         return np.concatenate(found)
 
-    return fitted(replays[0].stack, numbers_of(replays), errors)
+    return fitted(stack, numbers_of(replays), errors)
 
 
 def half(latencies: Latencies, chosen: slice) -> Latencies:

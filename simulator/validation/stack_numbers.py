@@ -1,4 +1,7 @@
-"""Numbers of a stack by path ('layer_overhead', 'streaming.bf16'): read, exchange, fit."""
+"""Numbers of a stack by path: read, exchange, fit.
+
+A path is 'layer_overhead', 'streaming.fp8', or 'streaming.bf16+fp16' for entries of a table that are one number.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,11 @@ MOST = 3.0
 """No fitted number is further above its present value than this, as a logarithm."""
 
 USUAL = (
-    "streaming.bf16",
-    "streaming.fp16",
+    "streaming.bf16+fp16",
+    "streaming.fp8",
     "layer_overhead",
+    "expert_overhead.bf16",
+    "expert_overhead.fp8",
     "collectives.launch",
     "host_floor",
     "sequence_overhead",
@@ -39,17 +44,27 @@ _SHARES = ("streaming", "matmul.", "kv_streaming", "decode_attention", "prefill_
 
 
 def number(stack: Stack, path: str) -> Known:
-    """The number at `path`; 0 where there is none."""
-    value: Any = stack
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
-    return value if isinstance(value, Known) else Known(0.0)
+    """The number at `path`, of tied ones the first; 0 where there is none."""
+    for single in singles(path):
+        value: Any = stack
+        for part in single.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if isinstance(value, Known):
+            return value
+    return Known(0.0)
+
+
+def singles(path: str) -> list[str]:
+    """The paths of the entries that a path ties together."""
+    head, _, keys = path.rpartition(".")
+    return [f"{head}.{key}" for key in keys.split("+")] if head else [path]
 
 
 def exchanged(stack: Stack, numbers: Mapping[str, float]) -> Stack:
     """The stack with these numbers in the place of its own."""
     for path, value in numbers.items():
-        stack = _exchanged(stack, path, value)
+        for single in singles(path):
+            stack = _exchanged(stack, single, value)
     return stack
 
 
@@ -66,9 +81,10 @@ def present(stack: Stack, paths: Sequence[str]) -> list[str]:
 
 
 def fitted(
-    stack: Stack, paths: Sequence[str], errors: Callable[[Stack], np.ndarray], spread: float = SPREAD
+    stack: Stack, paths: Sequence[str], errors: Callable[[Mapping[str, float]], np.ndarray], spread: float = SPREAD
 ) -> dict[str, float]:
-    """The numbers at `paths` with which `errors`, the logarithms of simulated / measured, are least (see robust.py)."""
+    """The numbers at `paths`, from those of the stack on, with which `errors` (numbers -> logarithms of simulated /
+    measured) are least (see robust.py)."""
     if not 0.0 < spread < float("inf"):
         raise InputError(f"the spread is {spread:g}; write a number above 0, e.g. --spread {SPREAD}")
     missing = [path for path in paths if path not in present(stack, paths)]
@@ -82,7 +98,7 @@ def fitted(
         return dict(zip(paths, (start * np.exp(x)).tolist(), strict=True))
 
     highest = [log(MOST_SHARE / value) if _is_share(path) else MOST for path, value in zip(paths, start, strict=True)]
-    return numbers(minimum(lambda x: errors(exchanged(stack, numbers(x))), np.maximum(highest, 1e-4), spread))
+    return numbers(minimum(lambda x: errors(numbers(x)), np.maximum(highest, 1e-4), spread))
 
 
 def _is_share(path: str) -> bool:
