@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from simulator.errors import InputError
-from simulator.validation.fit import Fit, as_yaml, fit, main, questions
+from simulator.quantity import format_quantity
+from simulator.stack.stack import Stacks
+from simulator.validation.fit import Fit, LeftOut, entry, fit, main, questions
+from simulator.validation.leave_out import ALONE, SHARED, chips_left_out, numbers
 from simulator.validation.predict import predict
 from simulator.validation.question import UNITS, Question
+from simulator.validation.stack_file import Entry, written
 
 PATHS = ("streaming.bf16", "layer_overhead", "collectives.launch")
 
 
 @pytest.fixture(scope="module")
 def asked() -> list[Question]:
-    return questions("gpt-fast-2023", "a100-sxm-80g")
+    return questions("gpt-fast-2023", ["a100-sxm-80g"])
 
 
 def measured_as(asked: list[Question], simulated: dict[str, float]) -> list[Question]:
@@ -44,22 +51,134 @@ def test_a_wild_row_pulls_with_a_bounded_force(asked: list[Question]) -> None:
 
 
 def test_shipped_numbers_are_the_fit_of_shipped_rows() -> None:
-    rows = questions("vllm-2024", "a100-sxm-40g")
+    rows = questions("vllm-2024", ["a100-sxm-40g"])
     found, stack = fit(rows, ("layer_overhead", "kv_streaming")), rows[0].machine.stack
     assert found.numbers["layer_overhead"] == pytest.approx(float(stack.layer_overhead), rel=0.05)
     assert np.median(np.abs(found.after)) < 0.04
 
 
-def test_the_yaml_says_how_many_rows_how_well_and_when(asked: list[Question]) -> None:
-    found = Fit({"streaming.bf16": 0.8, "layer_overhead": 5e-5}, np.zeros(1), np.array([0.01, -0.03]))
-    text = as_yaml(found, asked, date(2026, 11, 24))
-    assert f"fit of 2026-11-24 to {len(asked)} rows (gpt-fast-2023 on a100-sxm-80g): median error 2.0 %" in text
-    assert "    streaming: {bf16: 0.8}\n    layer_overhead: 50 us\n" in text
+def test_the_entry_says_how_many_rows_how_well_when_and_how_far_numbers_move(asked: list[Question]) -> None:
+    found = Fit({"streaming.bf16+fp16": 0.8, "layer_overhead": 5e-5}, np.zeros(1), np.array([0.01, -0.03]))
+    left = LeftOut(np.array([0.05]), {"streaming.bf16+fp16": (0.8, 0.8), "layer_overhead": (4e-5, 6e-5)})
+    new = entry(found, asked, date(2026, 11, 24), left)
+    assert f"fit of 2026-11-24 to {len(asked)} rows (gpt-fast-2023 on a100-sxm-80g): median error 2.0 %" in new.source
+    assert new.source.endswith("5.0 % on models left out")
+    assert new.numbers == {
+        "streaming.bf16": "0.8",
+        "streaming.fp16": "0.8",
+        "layer_overhead": "{value: 50 us, range: [40 us, 60 us]}",
+    }
+
+
+STACK = """\
+name: mine            # a comment
+layer_overhead: 40 us
+on:
+  Chip A:             # another
+    source: >-
+      an older
+      fit
+    streaming: {bf16: 0.8, fp8: {value: 0.7, source: a paper}}  # of peak
+    kv_streaming: 0.9
+    collectives:
+      launch: 9 us
+  Chip B:
+    layer_overhead: 30 us
+notes: the end
+"""
+
+
+def plain(text: str) -> Any:
+    """Data of YAML, all scalars as text: YAML 1.1 takes `on` for a truth."""
+    return yaml.load(text, Loader=yaml.BaseLoader)
+
+
+def test_a_new_chip_joins_the_others_and_nothing_else_changes() -> None:
+    text = written(STACK, Entry("Chip C", 'a "fit"', {"streaming.bf16": "0.85", "layer_overhead": "33 us"}))
+    added = text.replace(STACK.partition("notes")[0], "").partition("notes")[0]
+    assert added == (
+        '  Chip C:\n    label: calibrated\n    source: "a \\"fit\\""\n'
+        "    streaming: {bf16: 0.85}\n    layer_overhead: 33 us\n"
+    )
+    assert text.replace(added, "") == STACK
+    first = written("name: mine\nlayer_overhead: 40 us\n", Entry("C", "fit", {"layer_overhead": "33 us"}))
+    assert first.endswith('on:\n  C:\n    label: calibrated\n    source: "fit"\n    layer_overhead: 33 us\n')
+
+
+def test_numbers_are_exchanged_in_place_and_those_that_stay_keep_their_source() -> None:
+    numbers = {
+        "streaming.bf16": "{value: 0.85, range: [0.8, 0.9]}",
+        "streaming.int8": "0.6",
+        "collectives.launch": "8 us",
+        "collectives.bandwidth": "0.5",
+        "layer_overhead": "35 us",
+    }
+    text = written(STACK, Entry("Chip A", "a new fit", numbers))
+    before, after = (plain(each) for each in (STACK, text))
+    chip = after["on"]["Chip A"]
+    assert chip["streaming"] == {
+        "bf16": {"value": "0.85", "range": ["0.8", "0.9"]},
+        "fp8": {"value": "0.7", "source": "a paper"},
+        "int8": "0.6",
+    }
+    assert chip["collectives"] == {"launch": "8 us", "bandwidth": "0.5"}
+    assert (chip["label"], chip["source"], chip["layer_overhead"]) == ("calibrated", "a new fit", "35 us")
+    assert chip["kv_streaming"] == {"value": "0.9", "source": "an older fit"}
+    assert after["on"]["Chip B"] == before["on"]["Chip B"]
+    assert all(comment in text for comment in ("# a comment", "# another", "# of peak"))
+    assert written(text, Entry("Chip A", "a new fit", numbers)) == text
+
+
+@pytest.mark.parametrize("name", ["vllm-2024", "llama-cpp-argonne-2024", "gpt-fast-2023", "tt-metal-2025"])
+def test_every_kind_of_shipped_file_takes_an_entry(name: str) -> None:
+    text = Stacks().paths()[name].read_text()
+    new = plain(written(text, Entry("H100 SXM5 80GB", "fit", {"streaming.fp16": "0.5"})))
+    old = plain(text)
+    assert new["on"]["H100 SXM5 80GB"]["streaming"]["fp16"] == "0.5"
+    assert {key: value for key, value in new.items() if key != "on"} == {k: v for k, v in old.items() if k != "on"}
+
+
+def test_an_entry_in_braces_is_left_to_its_writer() -> None:
+    with pytest.raises(InputError, match="`on` stands in braces"):
+        written("on: {A: {layer_overhead: 3 us}}", Entry("A", "fit", {"layer_overhead": "2 us"}))
+
+
+def test_the_command_writes_the_file_and_the_stack_has_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tensorrt-llm-2023.stack.yaml"
+    path.write_text(Stacks().paths()["tensorrt-llm-2023"].read_text())
+    arguments = ["tensorrt-llm-2023", "l40s", "layer_overhead", "--profiles", str(tmp_path), "--write"]
+    main(arguments)
+    overhead = Stacks([tmp_path]).load("tensorrt-llm-2023").on["L40S 48GB"].layer_overhead
+    assert f"layer_overhead: {{value: {format_quantity(overhead, 's')}" in capsys.readouterr().out
+    assert overhead.range is not None
+    assert overhead.range[0] <= float(overhead) <= overhead.range[1]
+    path.unlink()
+    path.mkdir()  # what cannot be written, for root too
+    with pytest.raises(SystemExit, match="fit: "):
+        main(arguments)
+
+
+def test_a_chip_left_out_takes_the_numbers_of_its_sisters() -> None:
+    asked = [*questions("vllm-2024", ["a100-sxm-40g"])[:2], *questions("vllm-2024", ["h100-sxm"])[:2]]
+    left = chips_left_out(asked)
+    for here, there in ((asked[0], asked[2]), (asked[2], asked[0])):
+        changed = left[here.row.id]
+        assert isinstance(changed, Question)
+        assert changed.machine.profile is here.machine.profile
+        assert dict(numbers(changed.machine.stack)) == pytest.approx(dict(numbers(there.machine.stack)))
+
+
+def test_who_has_no_sister_or_none_with_other_numbers_is_not_left_out(asked: list[Question]) -> None:
+    assert chips_left_out(asked[:1]) == {asked[0].row.id: ALONE}
+    same = questions("tt-metal-2025", ["wormhole-n150", "quietbox-blackhole"])
+    assert set(chips_left_out(same).values()) == {SHARED}
 
 
 def test_what_cannot_be_fitted_is_refused(asked: list[Question]) -> None:
     with pytest.raises(InputError, match="did you mean 'a100-sxm-80g'"):
-        questions("gpt-fast-2023", "a100-sxm-81g")
+        questions("gpt-fast-2023", ["a100-sxm-81g"])
     with pytest.raises(InputError, match="no number above 0 at 'layer_overheat'"):
         fit(asked, ("layer_overheat",))
     with pytest.raises(SystemExit, match="fit: unknown chip"):

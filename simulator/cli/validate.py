@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ def validate(
     stack: Annotated[str | None, typer.Option(help="Only rows of this software stack.")] = None,
     chip: Annotated[str | None, typer.Option(help="Only rows of this chip, as rows or profiles name it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Only rows of this metric.")] = None,
+    leave_out: Annotated[
+        Literal["chip"] | None,
+        typer.Option(help="chip: each chip on its datasheet and the stack's numbers of other chips."),
+    ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Recorded runs, request by request: HARDWARE_MODEL_tpN.csv.")
     ] = False,
@@ -29,14 +33,16 @@ def validate(
 ) -> None:
     """Simulated against measured: errors by family, chip, stack and metric, the worst rows, and what is left out."""
     if replay:
-        _refuse({"--chip": chip, "--metric": metric}, "beside --replay")
+        _refuse({"--chip": chip, "--metric": metric, "--leave-out": leave_out}, "beside --replay")
         _replay(files, stack, change, profiles, out, as_json)
         return
     _refuse({"--set": change}, "without --replay")
     from simulator.validation.report import print_validation, write_validation
     from simulator.validation.validation import validate as compare_rows
 
-    found = compare_rows(files or (), stack=stack, chip=chip, metric=metric, profiles=profiles or ())
+    found = compare_rows(
+        files or (), stack=stack, chip=chip, metric=metric, profiles=profiles or (), leave_out=leave_out
+    )
     if out is not None:
         write_validation(found, out)
     if as_json:

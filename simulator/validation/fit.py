@@ -52,13 +52,15 @@ def questions(
     Raise InputError when a chip has none.
     """
     interpreter, judged = Interpreter(folders), verdicts()
-    asked = [interpreter.ask(row) for row in measurements(files) if not (row.apart or row.id in judged)]
+    rows = [row for row in measurements(files) if not (row.apart or row.id in judged)]
+    asked = (interpreter.ask(row) for row in rows if row.hardware in chips)
     found = [q for q in asked if isinstance(q, Question) and q.machine.stack.name == stack]
-    simulated = predict(q for q in found if q.row.hardware in chips)
-    here = [q for q in found if isinstance(simulated.get(q.row.id), float)]
+    simulated = predict(found)
+    here = [q for q in found if isinstance(simulated[q.row.id], float)]
     for chip in chips:
         if not any(q.row.hardware == chip for q in here):
-            raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, {q.row.hardware for q in found}))
+            known = {row.hardware for row in rows if interpreter.place(row)[1] == stack}
+            raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, known))
     return here
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from simulator.validation.compare import Place, Point
+from simulator.validation.leave_out import chips_left_out
 from simulator.validation.predict import predict
 from simulator.validation.question import Interpreter, Question, Reason
 from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Row, measurements
@@ -18,8 +19,8 @@ class Inference:
     columns: ClassVar[frozenset[str]] = frozenset(REQUIRED)
     shipped: ClassVar[tuple[Path, ...]] = tuple(FOLDER / name for name in SHIPPED)
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
-        self._interpreter = Interpreter(folders)
+    def __init__(self, folders: Sequence[Path] = (), leave_out: str | None = None) -> None:
+        self._interpreter, self._leave_out = Interpreter(folders), leave_out
 
     def rows(self, files: Sequence[Path]) -> list[Row]:
         """The rows of the files; equal rows count once."""
@@ -33,6 +34,8 @@ class Inference:
     def points(self, rows: Sequence[Row]) -> list[Point]:
         """Simulate every row that can be expressed, in the order of `rows`."""
         asked = {row.id: self._interpreter.ask(row) for row in rows}
+        if self._leave_out == "chip":
+            asked |= chips_left_out([question for question in asked.values() if isinstance(question, Question)])
         values = predict(question for question in asked.values() if isinstance(question, Question))
         return [self._point(row, asked[row.id], values) for row in rows]
 

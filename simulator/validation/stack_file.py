@@ -38,7 +38,8 @@ def written(text: str, entry: Entry) -> str:
 
     Numbers of the chip that the entry does not name stay, and keep the source that they had.
     """
-    chips = _child(yaml.compose(text, Loader=yaml.SafeLoader), "on")
+    whole = yaml.compose(text, Loader=yaml.SafeLoader)
+    chips = _child(whole, "on")
     if chips is None:
         return f"{text.rstrip()}\non:\n{entry.block()}\n"
     found = _child(_block(chips, "on"), entry.chip)
@@ -46,7 +47,7 @@ def written(text: str, entry: Entry) -> str:
         end = _end_of_line(text, chips)
         return f"{text[:end]}\n{entry.block()}{text[end:] or chr(10)}"
     chip = _block(found, entry.chip)
-    edits = [*_sources_kept(chip, entry), *_numbers(text, chip, entry), *_source(chip, entry)]
+    edits = [*_sources_kept(chip, whole, entry), *_numbers(text, chip, entry), *_source(chip, entry)]
     for start, end, what in sorted(edits, reverse=True):
         text = text[:start] + what + text[end:]
     return text
@@ -95,12 +96,16 @@ def _source(chip: MappingNode, entry: Entry) -> Iterator[Edit]:
             yield start, start, f"{name}: {value}\n{column}"
         else:
             folded = isinstance(node, ScalarNode) and node.style in (">", "|")
-            yield node.start_mark.index, node.end_mark.index, value + (f"\n{column}" if folded else "")
+            yield node.start_mark.index, node.end_mark.index, value + ("\n" if folded else "")
 
 
-def _sources_kept(chip: MappingNode, entry: Entry) -> Iterator[Edit]:
-    """Numbers that stay carry the label and source that the entry had for them."""
-    known = {name: node.value for name in ("label", "source") if isinstance(node := _child(chip, name), ScalarNode)}
+def _sources_kept(chip: MappingNode, whole: Node | None, entry: Entry) -> Iterator[Edit]:
+    """Numbers that stay carry the label and source that they had from the entry, or from the file."""
+    known: dict[str, str] = {}
+    for name, new in (("label", "calibrated"), ("source", entry.source)):
+        before = _child(chip, name) or _child(whole, name)
+        if isinstance(before, ScalarNode) and before.value != new:
+            known[name] = before.value.strip()
     for path, node in _leaves(chip):
         kept = {name: value for name, value in known.items() if _child(node, name) is None}
         if path in entry.numbers or not kept:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from simulator.errors import unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.stack.stack import Stacks
 from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
-from simulator.validation.kinds import KINDS, kind_of, shipped
+from simulator.validation.inference import Inference
+from simulator.validation.kinds import KINDS, Kind, kind_of, shipped
 from simulator.validation.rows import MeasurementError, verdicts
 
 
@@ -72,25 +73,31 @@ def validate(
     chip: str | None = None,
     metric: str | None = None,
     profiles: Sequence[Path] = (),
+    leave_out: Literal["chip"] | None = None,
 ) -> Validation:
     """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none. The
     columns of a file tell its kind (kinds.py).
 
     stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
-    metric; `profiles` are folders of machines, stacks and models beside the packaged ones.
+    metric; `profiles` are folders of machines, stacks and models beside the packaged ones. leave_out: rows of inference
+    alone, each chip on the stack's numbers of other chips (leave_out.py).
 
     Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
     their id, that measurements/excluded.csv names. Raise MeasurementError for a
     file that cannot be read, and for a stack, chip or metric that nobody knows.
     """
-    kinds = {name: kind(profiles) for name, kind in KINDS.items()}
+    kinds: dict[str, Kind] = {name: kind(profiles) for name, kind in KINDS.items()}
+    if leave_out is not None:
+        kinds = {"inference": Inference(profiles, leave_out)}
     placed = [
         (name, row, kinds[name].place(row))
         for name, paths in _by_kind(files or shipped()).items()
+        if name in kinds
         for row in kinds[name].rows(paths)
     ]
     if len({row.id for _, row, _ in placed}) < len(placed):
         raise MeasurementError("rows of different kinds share an id; give each its own id")
+    all_rows = placed
     if stack is not None:
         _check("stack", stack, {*Stacks(profiles).paths(), *(place.stack for _, _, place in placed)})
         placed = [entry for entry in placed if entry[2].stack == stack]
@@ -102,10 +109,13 @@ def validate(
         placed = [entry for entry in placed if entry[1].metric == metric]
     judged = verdicts()
     wrong = {row.id: judged[row.id].reason for _, row, _ in placed if row.id in judged and judged[row.id].excluded}
+    wanted = {row.id for _, row, _ in placed} - set(wrong)
+    simulated = all_rows if leave_out else placed  # other chips' rows tell what is left of a stack
     found = [
         point
         for name, kind in kinds.items()
-        for point in kind.points([row for of, row, _ in placed if of == name and row.id not in wrong])
+        for point in kind.points([row for of, row, _ in simulated if of == name and row.id not in wrong])
+        if point.row.id in wanted
     ]
     apart = {point.row.id for point in found if point.row.apart or point.row.id in judged}
     return Validation(
