@@ -40,7 +40,7 @@ from simulator.scenario.model import build_model
 from simulator.scenario.placement import placement
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
-from simulator.yaml_source import Source
+from simulator.yaml_source import Source, as_yaml
 
 
 @dataclass(frozen=True)
@@ -331,4 +331,4 @@ def run(
         results.append(result)
         if finished is not None:
             finished(result)
-    return Report(Path(source.path).stem, scenario.seed, tuple(results))
+    return Report(Path(source.path).stem, scenario.seed, tuple(results), scenario.description, as_yaml(source.data))

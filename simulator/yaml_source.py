@@ -99,6 +99,11 @@ def read_yaml(
     return _finished(_parse(_text(Path(path), error, None), str(path), error), str(path), error, find)
 
 
+def as_yaml(data: Any) -> str:
+    """Plain data as YAML text that reads back to it, keys in their order."""
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110))
+
+
 def validate(
     model_type: type[Model] | Any, source: Source, error: type[InputError] = InputError, context: Any = None
 ) -> Model:

@@ -82,6 +82,7 @@ def result(machine: tuple[Any, ...], model: str, rng: np.random.Generator, satur
         "family": family,
         "model": model,
         "stack": stack,
+        "labels": {"datasheet": 3, "estimated": 1},
         "label": label,
         "replicas": replicas,
         "chips": 8,

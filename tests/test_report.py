@@ -132,7 +132,7 @@ def test_same_report_gives_same_bytes(report: Report, tmp_path: Path) -> None:
     two = replace(report, runs=report.runs[1:3])
     first, second = (folder.write(two, tmp_path / name) for name in ("first", "second"))
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
-    assert len(files) == 4 + 2 * len(charts.CHARTS)
+    assert len(files) == 5 + 2 * len(charts.CHARTS)
     for file in files:
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 

@@ -79,7 +79,7 @@ def _run(
         if not done:
             typer.echo("ramwise: stopped before the first run was finished", err=True)
             raise SystemExit(INTERRUPTED) from None
-        partial = Report(path.stem, read.seed if seed is None else seed, tuple(done))
+        partial = Report(path.stem, read.seed if seed is None else seed, tuple(done), read.description)
         place = write(partial, place, plots=False, complete=False)
         typer.echo(f"ramwise: stopped; what was finished is in {place} (runs: {len(done)})", err=True)
         raise SystemExit(INTERRUPTED) from None

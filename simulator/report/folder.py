@@ -13,13 +13,14 @@ from simulator.errors import OutputError
 from simulator.report import charts, tables, timeline
 from simulator.report.requests import write_requests
 from simulator.report.result import Report
+from simulator.report.run_page import run_page
 
-SUMMARY = "summary.json"
-OURS = frozenset({SUMMARY, "summary.txt", "requests.parquet", "timeline.json.gz", "plots"})
+SUMMARY, PAGE = "summary.json", "report.html"
+OURS = frozenset({SUMMARY, PAGE, "summary.txt", "requests.parquet", "timeline.json.gz", "plots"})
 
 
 def write(report: Report, out: str | Path, plots: bool = True, complete: bool = True) -> Path:
-    """Write summary.json, summary.txt, requests.parquet, timeline.json.gz and plots/ into the folder `out`.
+    """Write summary.json, summary.txt, requests.parquet, timeline.json.gz, plots/, report.html into the folder `out`.
 
     An earlier result in `out` is replaced as a whole or not at all; other files that stand in it are kept.
     `complete=False` marks the results of an interrupted command; they never replace complete ones, but go beside them
@@ -81,6 +82,7 @@ def _fill(report: Report, folder: Path, plots: bool, complete: bool) -> None:
     if plots:
         (folder / "plots").mkdir()
         charts.save_all(report, folder / "plots")
+        (folder / PAGE).write_text(run_page(report, folder / "plots"), encoding="utf-8")
     (folder / SUMMARY).write_text(summary_json(report, complete), encoding="utf-8")
     mask = os.umask(0)
     os.umask(mask)

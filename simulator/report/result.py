@@ -39,11 +39,13 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Report:
-    """All the runs of one scenario, in the scenario's order."""
+    """All the runs of one scenario, in the scenario's order; `text` is the YAML that was run."""
 
     scenario: str
     seed: int
     runs: tuple[RunResult, ...]
+    description: str = ""
+    text: str = ""
 
     def document(self, complete: bool = True) -> dict[str, Any]:
         """The content of summary.json: plain Python, no NaN or infinity. `complete` is false after an interruption."""

@@ -1,0 +1,75 @@
+"""The page of a run: what was asked, a table and the charts, what the numbers rest on, how to get it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from simulator.quantity import LABELS
+from simulator.report.charts import CHARTS
+from simulator.report.page import Page, Section, Table, picture, table_of
+from simulator.report.result import Report, run_names
+from simulator.report.tables import notes
+
+COLUMNS = {
+    "request_throughput": "requests/s",
+    "output_throughput": "output tokens/s",
+    "ttft_p50_ms": "TTFT p50 (ms)",
+    "ttft_p99_ms": "TTFT p99 (ms)",
+    "tpot_p50_ms": "TPOT p50 (ms)",
+    "tpot_p99_ms": "TPOT p99 (ms)",
+    "energy_per_output_token_j": "J per output token",
+    "average_power_w": "average power (W)",
+    "cost_per_mtok_usd": "USD per million output tokens",
+    "utilisation": "busy (share)",
+}
+LATENCIES = ("ttft", "tpot")
+CAPTIONS = {
+    "throughput_latency": "Throughput and latency",
+    "latency_cdf": "Latency of completed requests",
+    "queue": "Requests waiting and running over time",
+    "energy": "Energy per output token by component",
+    "bound_by": "What bounds each machine",
+    "roofline": "Roofline with the mean prefill and decode step",
+}
+
+
+def run_page(report: Report, plots: Path) -> str:
+    """The page as HTML, with the charts that were saved in the folder `plots`."""
+    files = [(plots / f"{name}.svg", CAPTIONS.get(name, name)) for name in CHARTS]
+    charts = tuple(picture(file, caption) for file, caption in files if file.is_file())
+    sections = [
+        Section("Results", notes=tuple(notes(report, 1000)), table=_results(report)),
+        Section("Charts", pictures=charts),
+        Section(
+            "What the numbers rest on",
+            "Numbers of the hardware profile and the software stack, by how they are known.",
+            table=_trust(report),
+        ),
+        Section(
+            "How to get it again",
+            f"Seed {report.seed}. The same scenario and seed give the same bytes. Save as {report.scenario}.yaml:",
+            code=report.text.rstrip(),
+        ),
+        Section("", code=f"ramwise run {report.scenario}.yaml --seed {report.seed}"),
+    ]
+    return Page(report.scenario, report.description, tuple(sections)).html()
+
+
+def _results(report: Report) -> Table:
+    rows = []
+    for name, run in zip(run_names(report), report.runs, strict=True):
+        hidden = run.saturated
+        figures = [None if hidden and key.startswith(LATENCIES) else run.number(key) for key in COLUMNS]
+        verdict = "saturated" if hidden else ""
+        rows.append([run.summary["model"], name, run.summary["stack"], *figures, verdict])
+    names = ["model", "machine", "stack", *COLUMNS.values(), ""]
+    caption = "A saturated machine's queue grows without bound; its latencies are never steady and not shown."
+    return table_of(names, rows, caption if any(run.saturated for run in report.runs) else "")
+
+
+def _trust(report: Report) -> Table:
+    rows = []
+    for name, run in zip(run_names(report), report.runs, strict=True):
+        counts = run.summary["labels"]
+        rows.append([run.summary["model"], name, *(counts.get(label, 0) for label in LABELS), run.summary["label"]])
+    return table_of(["model", "machine", *LABELS, "weakest"], rows)

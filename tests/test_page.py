@@ -1,0 +1,77 @@
+"""The page of a run: one file, nothing fetched, every row and picture in it, and safe against what names hold."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from made_up_runs import eight_runs
+
+from simulator.report import folder
+from simulator.report.page import Page, Section, picture, table_of
+from simulator.report.run_page import COLUMNS
+
+
+class Reader(HTMLParser):
+    """Tags that were opened and not closed, and attributes that name something elsewhere."""
+
+    VOID = ("meta", "link", "br", "img", "path", "use", "rect", "line")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "xlink:href") and value and not value.startswith("#"):
+                self.links.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+
+def test_a_run_s_page_is_whole(tmp_path: Path) -> None:
+    report = eight_runs()
+    text = (folder.write(report, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
+    read = Reader(text)
+    assert read.open == []
+    assert read.links == []
+    assert len(read.ids) == len(set(read.ids))
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert text.count("<figure") == 6
+    for run in report.runs:
+        assert str(run.summary["machine"]) in text
+    for heading in COLUMNS.values():
+        assert f"<button>{heading}</button>" in text
+
+
+def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
+    one, two = (folder.write(eight_runs(), tmp_path / name) / "report.html" for name in ("a", "b"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_names_cannot_break_the_page() -> None:
+    table = table_of(["<b>"], [["<script>alert(1)</script>"], [None], [1234.5]])
+    text = Page("a & b", "<i>", (Section("x", table=table),)).html()
+    assert "<script>alert" not in text
+    assert "a &amp; b" in text
+    assert '<td class="number" data-value="1234.5">1,230</td>' in text
+
+
+def test_pictures_keep_their_names_apart(tmp_path: Path) -> None:
+    drawing = '<?xml version="1.0"?><svg><defs><path id="a"/></defs><use xlink:href="#a" clip-path="url(#a)"/></svg>'
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.svg").write_text(drawing)
+    first, second = (picture(tmp_path / f"{name}.svg", name).svg for name in ("one", "two"))
+    assert first == '<svg><defs><path id="one-a"/></defs><use xlink:href="#one-a" clip-path="url(#one-a)"/></svg>'
+    assert second == first.replace("one-", "two-")
