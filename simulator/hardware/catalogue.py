@@ -29,9 +29,13 @@ class Catalogue:
         if missing:
             raise ProfileError(Problem(f"no such folder of profiles: {folder}") for folder in missing)
         self._loaded: dict[Path, Profile] = {}
+        self._paths = self._listed()
 
     def paths(self) -> dict[str, Path]:
-        """Name -> file of every profile, in alphabetical order."""
+        """Name -> file of every profile, in alphabetical order, as the folders were when the catalogue was made."""
+        return self._paths
+
+    def _listed(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for folder in self._folders:
             for path in sorted(folder.iterdir()):
