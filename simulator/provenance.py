@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field
 
+from simulator.errors import InputError, Where, unknown
 from simulator.quantity import LABELS, Known, Label
 from simulator.strict import Strict
+from simulator.yaml_source import Marked, Source, validate
 
 
 class Block(Strict):
@@ -18,6 +20,9 @@ class Block(Strict):
     source: str | None = Field(
         None, min_length=1, description="Where the numbers of this block come from; inherited when absent."
     )
+
+
+B = TypeVar("B", bound=Block)
 
 
 class Fact(NamedTuple):
@@ -57,3 +62,41 @@ def _walk(value: object, path: str, label: str | None, source: str | None) -> It
         own_label = getattr(value, "label", None) or label
         own_source = getattr(value, "source", None) or source
         yield Fact(path, value if isinstance(value, Known) else float(value), str(own_label), str(own_source))
+
+
+def changed(block: B, changes: Mapping[str, Any], where: Where, error: type[InputError]) -> B:
+    """A block with other values at some paths ("chip.memory.hbm.bandwidth": "6 TB/s"), checked as if so written.
+
+    An item of a list is named by its number or by its `tier` or `name`. A changed number is `estimated`. Raise error
+    for a path that leads nowhere, with the nearest name, and for a value that is none.
+    """
+    data = block.model_dump()
+    for path, value in changes.items():
+        parts = path.replace("[", ".").replace("]", "").split(".")
+        inside: Any = data
+        for depth, part in enumerate(parts):
+            key = _key(inside, part, ".".join(parts[:depth]), where, error)
+            if depth < len(parts) - 1:
+                inside[key] = list(inside[key]) if isinstance(inside[key], tuple) else inside[key]
+                inside = inside[key]
+        number = isinstance(inside[key], Known) and not isinstance(value, Mapping)
+        inside[key] = {"value": value, "label": "estimated", "source": "changed by the scenario"} if number else value
+    read: B = validate(type(block), Source(where.file, data, Marked({}, where)), error)
+    return read
+
+
+def _key(inside: Any, part: str, before: str, where: Where, error: type[InputError]) -> str | int:
+    """Where `part` of a path leads inside a mapping or a list."""
+    if isinstance(inside, Mapping):
+        if part in inside:
+            return part
+        names = list(inside)
+    elif isinstance(inside, (list, tuple)):
+        if part.isdigit() and int(part) < len(inside):
+            return int(part)
+        names = [str(item.get("tier") or item.get("name")) if isinstance(item, Mapping) else "" for item in inside]
+        if part in names:
+            return names.index(part)
+    else:
+        names = []
+    raise error(unknown(f"key of {before or 'the profile or stack'}", part, names, where))

@@ -20,7 +20,7 @@ from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
-from simulator.errors import CapacityError, InputError, Problem, ScenarioError, Where
+from simulator.errors import CapacityError, InputError, Problem, ProfileError, ScenarioError, StackError, Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.metrics.latency import latency
@@ -32,7 +32,7 @@ from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
-from simulator.provenance import weakest
+from simulator.provenance import changed, weakest
 from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
@@ -100,11 +100,9 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     for model in models:
         with _noting(problems, source.where(("traffic",))):
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
-            for choice, machine in machines:
+            for (choice, machine), price in zip(machines, hourly, strict=True):
                 try:
-                    cases.append(
-                        _case(scenario, choice, machine, model, fitting, (terms, hourly[machine.profile.name]))
-                    )
+                    cases.append(_case(scenario, choice, machine, model, fitting, (terms, price)))
                 except CapacityError as error:
                     too_large.append(str(error))
     if problems:
@@ -125,7 +123,7 @@ def _noting(problems: list[Problem], where: Where) -> Iterator[None]:
 
 def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
     at = ("machines", index)
-    profile = catalogue.load(choice.hardware, source.where((*at, "hardware")))
+    profile = _profile(choice, catalogue, source.where((*at, "hardware")), source.where((*at, "change")))
     largest = max(1, profile.node.chips // (choice.pp * choice.dp))
     layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
     if layout.chips > profile.node.chips and profile.node.scale_out is None:
@@ -137,19 +135,32 @@ def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catal
             )
         )
     stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
+    if choice.stack_change:
+        there = source.where((*at, "stack_change"))
+        stack = changed(stack.on_profile(profile), choice.stack_change, there, StackError)
     replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
     return Machine(profile, stack, layout, placement(choice.placement, {}), replicas)
+
+
+def _profile(
+    choice: MachineChoice, catalogue: Catalogue, where: Where | None = None, changes: Where | None = None
+) -> Profile:
+    """The profile that a machine names, with what it changes. A thought experiment may contradict a datasheet."""
+    profile = catalogue.load(choice.hardware, where)
+    if not choice.change:
+        return profile
+    return changed(profile, choice.change, changes or where or Where(choice.hardware), ProfileError)
 
 
 def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
     """The scenario's terms, with the basis that all of its machines have in common where it names none."""
     money = scenario.money or Money()
-    profiles = [catalogue.load(choice.hardware) for choice in scenario.machines]
+    profiles = [_profile(choice, catalogue) for choice in scenario.machines]
     common = common_basis(profiles, money.capital, money.rental)
     return money if money.basis else money.model_copy(update={"basis": common})
 
 
-def _prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, dict[str, HourlyCost | None]]:
+def _prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[HourlyCost | None]]:
     """The terms, and what each machine costs an hour; None for one without a price."""
     terms = Terms(
         money.basis or "rental",
@@ -161,7 +172,7 @@ def _prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, dict[str,
         float(money.utilisation),
         money.memory_prices,
     )
-    return terms, {p.name: hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles}
+    return terms, [hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles]
 
 
 def _case(

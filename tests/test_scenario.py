@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from simulator.errors import InputError, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.model.number_format import FORMATS, Precision
 from simulator.scenario import PrecisionChoice, Scenario, read_scenario
+from simulator.serve import prepare
 
 GOOD = """\
 model: llama-3.1-8b
@@ -289,3 +291,44 @@ def test_every_number_format_can_be_chosen_and_no_other() -> None:
     schema = Scenario.model_json_schema()["$defs"]["PrecisionChoice"]["properties"]["weights"]
     (choice,) = (part["enum"] for part in schema["anyOf"] if "enum" in part)
     assert set(choice) == set(FORMATS)
+
+
+def what_if(tmp_path: Path, machine: str) -> list[Any]:
+    path = tmp_path / "what-if.yaml"
+    path.write_text(
+        f"model: llama-3.1-8b\nmachines: [{{hardware: h100-sxm-8, tp: 1}}, {machine}]\n"
+        "traffic: {offline: true, isl: 100, osl: 10, requests: 3}\n"
+    )
+    return prepare(*read_scenario(path))
+
+
+def test_a_machine_may_be_changed_where_it_is_named(tmp_path: Path) -> None:
+    plain, changed = what_if(
+        tmp_path,
+        "{hardware: h100-sxm-8, tp: 1, name: fat, change: {chip.memory.hbm.capacity: 320 GB, price.rental: 9 USD/h},"
+        " stack_change: {layer_overhead: 1 us}}",
+    )
+    assert float(plain.machine.memory.capacity) == 80 * 2**30
+    assert float(changed.machine.memory.capacity) == 320e9
+    assert float(changed.machine.stack.layer_overhead) == 1e-6
+    assert changed.hourly.parts["rental"] == 72.0
+    assert changed.machine.memory.bandwidth == plain.machine.memory.bandwidth
+    assert changed.machine.memory.capacity.label == "estimated"
+    assert changed.machine.memory.bandwidth.source == plain.machine.memory.bandwidth.source
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("change: {chip.memory.hmb.capacity: 1 TB}", "did you mean 'hbm'"),
+        ("change: {chip.memory.hbm.capacity: 1}", "1 has no unit"),
+        ("change: {chip.memory.hbm.capacity: -1 GB}", "not more than zero"),
+        ("change: {chip.clock: 1 GHz}", "chip"),
+        ("stack_change: {layer_overhed: 1 us}", "did you mean 'layer_overhead'"),
+    ],
+)
+def test_a_change_that_leads_nowhere_is_said(tmp_path: Path, change: str, said: str) -> None:
+    with pytest.raises(ScenarioError) as failure:
+        what_if(tmp_path, f"{{hardware: h100-sxm-8, tp: 1, {change}}}")
+    assert said in str(failure.value)
+    assert "what-if.yaml:2:" in str(failure.value)

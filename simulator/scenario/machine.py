@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -21,12 +21,16 @@ class MachineChoice(Strict):
 
     hardware: str = Field(description="Name of a hardware profile, or a path of one.")
     name: str | None = Field(None, description="What results call it; the profile's name when left out.")
+    change: dict[str, Any] = Field(
+        default_factory=dict, description="What if: path in the profile -> value; {chip.memory.hbm.capacity: 160 GB}."
+    )
     tp: Count | None = Field(None, description="Tensor parallelism; all chips of the machine when left out.")
     pp: Count = Field(1, description="Pipeline parallelism.")
     dp: Count = Field(1, description="Data parallelism of the attention inside a replica.")
     ep: Count = Field(1, description="Expert parallelism.")
     replicas: Count = Field(1, description="Copies of the model behind the router, each on chips of its own.")
     stack: str | None = Field(None, description="Software stack; the profile's default when left out.")
+    stack_change: dict[str, Any] = Field(default_factory=dict, description="The same for the stack on this chip.")
     precision: PrecisionChoice = Field(PrecisionChoice(), description="Overrides the scenario's.")
     placement: PlacementChoice | None = Field(
         None, description="Tensor class -> tier, or auto: the hottest bytes nearest. Left out: all in the main memory."

@@ -24,7 +24,8 @@ class StructuredFFN(FFN):
                     fewest at t = sqrt(2*r*n); near and far field of one matrix
     monarch         two block-diagonal factors of `blocks` blocks: d^2/b + d*f/b parameters, 2*n^1.5 at b = sqrt(n)
 
-    FLOPs are twice the parameters for each token. With tp each chip's part of the width has factors of its own. Sources: Dao et al. 2022 (Monarch); Amestoy et al. 2015 (BLR).
+    FLOPs are twice the parameters for each token. With tp each chip's part of the width has factors of its own.
+    Sources: Dao et al. 2022 (Monarch); Amestoy et al. 2015 (BLR).
     """
 
     kind: ClassVar[str] = "structured"
