@@ -1,7 +1,7 @@
 """YAML text -> plain data, and where each value stands, so that an error can name file, line and column.
 
 Scalars are YAML 1.2's: `no`, `on` and `1_000` are text, `010` is 10, `1e12` is a number. A key twice is an error.
-`extends: other.yaml` lays a file over another one.
+`extends: other.yaml` lays a file over another one: mappings key by key, memory tiers by name; null takes away.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ _THREADS = re.compile(r"(\d+) threads")
 _DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?")
 _YEAR = re.compile(r"\b(20[12]\d)\b")
+_CORES = "tensorcores ("
 _GATHERED = "wg "  # weight-gathered layouts of Pope et al.
 
 
@@ -270,6 +271,8 @@ def _described(row: Row, chips: int | None) -> Parallelism | Reason:
     if _GATHERED in words:
         return Reason("weights are gathered over the mesh")
     degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
+    if "tp" in degrees and chips and _CORES in words:
+        degrees["tp"] = chips  # a chip's cores count as devices (TPU7x)
     if degrees:
         return Parallelism(**degrees)
     return Parallelism(tp=chips) if chips else Reason("layout not stated")
