@@ -15,7 +15,7 @@ from simulator.stack.stack import Stacks
 ROW_BYTES = (64, 128, 256, 512, 1024, 4096, 16384)
 MIB = 2**20
 
-# ns a row and thread, the best of one and of two threads; with Zipf's indices: the uniform time / the measured speed-up.
+# ns a row and thread, the best of one and of two threads; with Zipf's indices: uniform time / measured speed-up.
 UNIFORM = {
     64: (5.5, 8.5, 16.9, 36, 60, 226, 760),
     512: (6.8, 11.0, 22, 41, 78, 299, 1061),

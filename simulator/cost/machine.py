@@ -39,6 +39,11 @@ class Machine:
                 f"leave `stack` out to get '{self.profile.default_stack}'"
             )
         object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
+        if self.stack.host is not None and self.profile.host is None:
+            raise StackError(
+                f"stack '{self.stack.name}' computes on a host, '{self.profile.name}' names none; "
+                "write host: with a CPU node's profile, e.g. host: xeon-6454s-2s"
+            )
         for name in sorted(self.placement.tiers - set(self.tiers)):
             raise ScenarioError(unknown(f"tier of '{self.profile.name}'", name, self.tiers))
 
@@ -61,8 +66,15 @@ class Machine:
         """The tiers that a class of tensors lies in, each with its share of the bytes, nearest first."""
         place = self.placement.of(tensor)
         if place is None:
-            return [(self.main, 1.0)]
+            kept_by_host = self.stack.host is not None and tensor in self.stack.host.tensors
+            return [(self.tiers[self.host_tier] if kept_by_host else self.main, 1.0)]
         return [(tier, place.in_tier(name)) for name, tier in self.tiers.items() if place.in_tier(name)]
+
+    @property
+    def host_tier(self) -> str:
+        """Name of the tier whose tensors the host computes; empty where it computes nothing."""
+        computes = self.stack.host is not None and self.profile.host is not None
+        return self.profile.host.chip.main_memory.tier if computes and self.profile.host else ""
 
     @property
     def scaling(self) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 
-from simulator.cost.amount import Amount, overlapped
+from simulator.cost.amount import Amount, add, overlapped
 from simulator.cost.cache import chosen_hits
+from simulator.cost.host import host_matmul
 from simulator.cost.machine import Machine
 from simulator.cost.tier import Tier
 from simulator.model.number_format import FORMATS, tensor_class
@@ -20,6 +22,18 @@ ATTENTION_P = 4.0
 
 
 def matmul(operation: Matmul, machine: Machine) -> Amount:
+    """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it."""
+    reads = weight_reads(operation, machine)
+    there = machine.host_tier
+    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) if there else 0.0
+    if not np.any(on_host):
+        return _on_chip(operation, machine, reads)
+    here = [(tier, share) for tier, share in reads if tier.name != there]
+    rest = replace(operation, m=operation.m * (1.0 - on_host))
+    return add([_on_chip(rest, machine, here), host_matmul(operation, machine, on_host)])
+
+
+def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]) -> Amount:
     """t = ((2mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
@@ -41,7 +55,7 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
     seconds: dict[str, Array] = {}
     moved: dict[str, Array] = {}
-    for tier, share in weight_reads(operation, machine):
+    for tier, share in reads:
         read = weights * share
         seconds[tier.name] = seconds.get(tier.name, 0.0) + read / machine.weights_bandwidth(operation.format, tier)
         moved[tier.name] = moved.get(tier.name, 0.0) + read

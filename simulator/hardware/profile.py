@@ -48,6 +48,7 @@ class Profile(Block):
     chip: Chip
     node: Node
     price: Price | None = None
+    host: Profile | None = Field(None, description="The CPU node that holds the chips; a scenario names it by `host`.")
     default_stack: str = Field(description="Software stack that a scenario gets when it names none.")
     notes: str = ""
 
