@@ -11,7 +11,7 @@ from simulator.cost.tier import Tier, tiers_of
 from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
-from simulator.model.number_format import FORMATS
+from simulator.model.number_format import FORMATS, tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack, of_format
 
@@ -66,9 +66,13 @@ class Machine:
         """The tiers that a class of tensors lies in, each with its share of the bytes, nearest first."""
         place = self.placement.of(tensor)
         if place is None:
-            kept_by_host = self.stack.host is not None and tensor in self.stack.host.tensors
+            kept_by_host = self.stack.host is not None and tensor_class(tensor) in self.stack.host.tensors
             return [(self.tiers[self.host_tier] if kept_by_host else self.main, 1.0)]
         return [(tier, place.in_tier(name)) for name, tier in self.tiers.items() if place.in_tier(name)]
+
+    def share_in_main(self, tensor: str) -> float:
+        """Share of a class's bytes that lies in the main memory."""
+        return sum(share for tier, share in self.parts(tensor) if tier.name == self.memory.tier)
 
     @property
     def host_tier(self) -> str:

@@ -25,10 +25,10 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it."""
     reads = weight_reads(operation, machine)
     there = machine.host_tier
-    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) if there else 0.0
+    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) * few_tokens(operation, machine)
     if not np.any(on_host):
         return _on_chip(operation, machine, reads)
-    here = [(tier, share) for tier, share in reads if tier.name != there]
+    here = [(tier, share - on_host if tier.name == there else share) for tier, share in reads]
     rest = replace(operation, m=operation.m * (1.0 - on_host))
     return add([_on_chip(rest, machine, here), host_matmul(operation, machine, on_host)])
 
@@ -76,10 +76,26 @@ def weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]
         return parts
     hit: Array = place.near.share  # where every token uses every matrix, it is read where it lies
     if operation.choices:
-        tokens = operation.m * (machine.parallelism.ep / operation.chosen)
+        tokens = _tokens(operation, machine)
         kept = place.near.share * operation.choices
         hit = chosen_hits(operation.choices, operation.chosen, operation.zipf, kept, place.near.policy, tokens)
     return [(machine.tiers[place.near.tier], hit), *((tier, share * (1.0 - hit)) for tier, share in parts)]
+
+
+def few_tokens(operation: Matmul, machine: Machine) -> Array:
+    """1 where the host computes what lies with it; 0 where there is none, or in a step of so many tokens that its
+    weights rather cross the link."""
+    host = machine.stack.host
+    if host is None or not machine.host_tier:
+        return 0.0
+    if host.layerwise_from is None:
+        return 1.0
+    return (np.asarray(_tokens(operation, machine)) < float(host.layerwise_from)) * 1.0
+
+
+def _tokens(operation: Matmul, machine: Machine) -> Array:
+    """Tokens that the rows of a product are of, on all ranks that share the experts."""
+    return operation.m * (machine.parallelism.ep / operation.chosen) if operation.choices else operation.m
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:

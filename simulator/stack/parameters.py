@@ -55,6 +55,9 @@ class HostPart(Block):
     streaming: dict[str, Fraction] = Field(description="Share of the sockets' bandwidth, by number format.")
     matmul: dict[str, Fraction] = Field(description="Share of the sockets' peak, by compute format.")
     overlap: Ratio = Field(Known(4.0), description="p of the p-norm that joins compute and memory.")
+    layerwise_from: Ratio | None = Field(
+        None, description="Tokens of a step from which on the weights cross the link, layer by layer, to the chips."
+    )
     socket_scaling: Fraction = Field(Known(1.0), description="Share that each of several sockets keeps.")
 
 
