@@ -23,19 +23,21 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
 
         t = ((2mnk / F)^p + (weights / W)^p)^(1/p) + activations over the link, there and back
 
-    F = sockets * s * peak * plateau, W = sockets * s * bandwidth * streaming fraction, both divided among the chips of
-    the replica, whose work the host does one after the other; s is what each socket keeps when several work together.
+    F = sockets * c * peak * plateau, W = sockets * s * bandwidth * streaming fraction, both divided among the chips of
+    the replica, whose work the host does one after the other; c and s are what each socket keeps when several work.
     """
     profile, part = machine.profile.host, machine.stack.host
     if profile is None or part is None:
         raise StackError(f"'{machine.profile.name}' has no host that computes")
-    sockets = profile.node.chips * (float(part.socket_scaling) if profile.node.chips > 1 else 1.0)
-    each = sockets / machine.parallelism.chips
+    count = profile.node.chips
+    sockets = count / machine.parallelism.chips
+    kept, working = (float(part.socket_scaling), float(part.compute_scaling)) if count > 1 else (1.0, 1.0)
     rows = np.asarray(operation.m, dtype=float) * share
     weights = (rows > 0) * operation.groups * share * (operation.n * operation.k * FORMATS[operation.format].bytes)
     eta = of_format(part.streaming, operation.format, machine.stack.name, "streaming fraction of the host")
-    reading = weights / (float(profile.chip.main_memory.bandwidth) * each * eta)
-    computing = 2.0 * rows * operation.n * operation.k / (_rate(operation.format, profile, part, machine) * each)
+    reading = weights / (float(profile.chip.main_memory.bandwidth) * sockets * kept * eta)
+    rate = _rate(operation.format, profile, part, machine) * sockets * working
+    computing = 2.0 * rows * operation.n * operation.k / rate
     slowest = operation.imbalance
     tier = profile.chip.main_memory.tier
     seconds = overlapped(computing * slowest, {tier: reading * slowest}, float(part.overlap))

@@ -58,7 +58,10 @@ class HostPart(Block):
     layerwise_from: Ratio | None = Field(
         None, description="Tokens of a step from which on the weights cross the link, layer by layer, to the chips."
     )
-    socket_scaling: Fraction = Field(Known(1.0), description="Share that each of several sockets keeps.")
+    socket_scaling: Fraction = Field(
+        Known(1.0), description="Share of its bandwidth that each of several sockets keeps."
+    )
+    compute_scaling: Fraction = Field(Known(1.0), description="Share of its peak that each of several sockets keeps.")
 
 
 class Parameters(Block):

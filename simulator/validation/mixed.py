@@ -76,7 +76,7 @@ def with_experts(architecture: Architecture, row: Row) -> Architecture:
 def placed(
     machine: Machine, architecture: Architecture, precision: Precision, row: Row, batch: float, tokens: float
 ) -> Machine:
-    """The machine with its tensors where the row says they lie; elsewhere than in the main memory only where it says so.
+    """The machine with its tensors where the row says they lie: in the main memory where it says nothing.
 
     A CPU node's stack places the experts itself. Words of FlexGen and DeepSpeed: "weights offloaded to cpu", "KV cache
     offloaded to CPU DRAM", "lowest memory tier used: cpu" (what does not fit the chip). Tables of expert offloading:
