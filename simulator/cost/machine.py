@@ -32,6 +32,11 @@ class Machine:
     replicas: int = 1
 
     def __post_init__(self) -> None:
+        if self.stack.host is not None and self.profile.host is None:
+            raise StackError(
+                f"stack '{self.stack.name}' computes on a host, '{self.profile.name}' names none; "
+                "write host: with a CPU node's profile, e.g. host: xeon-6454s-2s"
+            )
         if self.profile.family not in self.stack.families:
             runs_on = ", ".join(self.stack.families)
             raise StackError(
@@ -39,11 +44,6 @@ class Machine:
                 f"leave `stack` out to get '{self.profile.default_stack}'"
             )
         object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
-        if self.stack.host is not None and self.profile.host is None:
-            raise StackError(
-                f"stack '{self.stack.name}' computes on a host, '{self.profile.name}' names none; "
-                "write host: with a CPU node's profile, e.g. host: xeon-6454s-2s"
-            )
         for name in sorted(self.placement.tiers - set(self.tiers)):
             raise ScenarioError(unknown(f"tier of '{self.profile.name}'", name, self.tiers))
 

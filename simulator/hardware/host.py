@@ -10,7 +10,8 @@ def with_host(profile: Profile, host: Profile, sockets: int | None = None) -> Pr
     """The chips of `profile` in the CPU node `host`, of which so many sockets take part (all when left out).
 
     The machine is a DRAM node; the host's main memory is behind the link that the chips' own profile states of the
-    memory of their node. Raise ProfileError when `host` is no CPU node, has fewer sockets, or no link is stated.
+    memory of their node; what is around them draws what the host's node does. It has no price: the chips' may hold a
+    host of its own. Raise ProfileError when `host` is no CPU node, has fewer sockets, or no link is stated.
     """
     if host.family != "dram-node":
         raise ProfileError(f"'{host.name}' is no CPU node ({host.family}); a host is one, such as xeon-6454s-2s")
@@ -44,7 +45,8 @@ def with_host(profile: Profile, host: Profile, sockets: int | None = None) -> Pr
             else f"{host.name}/{sockets}+{profile.name}",
             "title": f"{profile.title} in {host.title}",
             "family": host.family,
-            "node": profile.node.model_copy(update={"memory": (shared, *others)}),
+            "node": profile.node.model_copy(update={"memory": (shared, *others), "power": host.node.power}),
+            "price": None,
             "host": holding,
         }
     )
