@@ -7,7 +7,7 @@ import numpy as np
 from simulator.cost.amount import COMPUTE, Amount, overlapped
 from simulator.cost.machine import Machine
 from simulator.errors import StackError
-from simulator.hardware.profile import Profile
+from simulator.hardware.profile import BareProfile
 from simulator.model.number_format import FORMATS
 from simulator.model.operation import Array, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
@@ -48,7 +48,7 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
     return Amount(seconds, {}, {tier: weights}).times(operation.repeat)
 
 
-def _rate(format: str, profile: Profile, part: HostPart, machine: Machine) -> float:
+def _rate(format: str, profile: BareProfile, part: HostPart, machine: Machine) -> float:
     """FLOP/s of one socket in products of weights stored in `format`."""
     peaks = profile.chip.matrix.peak
     for compute in FORMATS[format].compute:
