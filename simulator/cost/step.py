@@ -1,6 +1,6 @@
 """What a step of a replica costs, tabulated once: by tokens, by emitting sequences, by key and by query-key pair.
 
-    t_work = T[tokens] + O[outputs] + sum over windows (keys * k + pairs * p) + (a prompt in the step ? P : 0)
+    t_work = T[tokens] + O[outputs] + sum over windows (keys * k + pairs * p) + (a prompt in the step ? P[tokens] : 0)
     t_step = max(norm(t_work, host floor), E / (cap - idle))
 
 Everything in it is a sum over the operations of one chip (all of a replica's chips do the same), so a table and a few
@@ -11,7 +11,7 @@ step is min(cap * t, (idle + active) * t + E) with E the marginal joules of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -38,7 +38,7 @@ class StepCost:
     outputs: Amount
     keys: tuple[Amount, ...]
     pairs: tuple[Amount, ...]
-    prefill: Amount  # once in a step that holds a prompt
+    prefill: Amount  # once in a step that holds a prompt, by its tokens where prompts pass more than T counts
     floor: HostFloor
 
 
@@ -80,11 +80,18 @@ def step_cost(
     windows = architecture.windows
     zipf = float(stack.expert_popularity)
 
-    layers = per_layer(architecture, precision, machine)
+    def price(model: Architecture, batch: Batch, wanted: Callable[[Operation], bool], layers: Amount) -> Amount:
+        operations = [o for o in model.forward(batch, layout, precision, zipf) if wanted(o)]
+        return cost_of_all(operations, machine, layers, model.layer_count)
 
-    def price(batch: Batch, wanted: Callable[[Operation], bool]) -> Amount:
-        operations = [o for o in architecture.forward(batch, layout, precision, zipf) if wanted(o)]
-        return cost_of_all(operations, machine, layers, architecture.layer_count)
+    def of_tokens(model: Architecture) -> Amount:
+        layers = per_layer(model, precision, machine, count)
+        priced = add([price(model, Batch(count), _is_of_layers, layers), layers]).times(count > 0)
+        return _slower(priced, longest)
+
+    def of_contexts(model: Architecture, many: float, kind: str) -> tuple[Amount, ...]:
+        batches = [Batch(many, 0.0, **{kind: one(window)}) for window in windows]
+        return tuple(_slower(price(model, batch, _is_attention, Amount()), longest) for batch in batches)
 
     def one(window: int | None) -> dict[int | None, Array]:
         return {each: float(each == window) for each in windows}
@@ -92,17 +99,21 @@ def step_cost(
     # A pipeline turns at the pace of its longest stage.
     longest = ceil(architecture.layer_count / layout.pp) * layout.pp / architecture.layer_count
     count = np.arange(max_tokens + 1, dtype=float)  # without a token there is no step: row 0 costs nothing
-    tokens = price(Batch(count), _is_of_layers)
     many = float(layout.dp * layout.pp)  # a batch that keeps every stage and copy busy
-    outputs = price(Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head)
+    outputs = price(architecture, Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head, Amount())
+    tokens = of_tokens(architecture)
+    prompts = architecture.for_prompts()
+    prefill = Amount({OVERHEAD: prompts.layer_count * float(stack.prefill_layer_overhead)})
+    if prompts is not architecture:
+        prefill = add([prefill, of_tokens(prompts), tokens.times(-1.0)])
     return StepCost(
         windows=windows,
-        tokens=_slower(add([tokens, layers]).times(count > 0), longest),
+        tokens=tokens,
         outputs=add([outputs, _per_sequence(architecture, machine, max_outputs)]),
-        keys=tuple(_slower(price(Batch(many, 0.0, one(window)), _is_attention), longest) for window in windows),
-        pairs=tuple(_slower(price(Batch(many, 0.0, {}, one(window)), _is_attention), longest) for window in windows),
-        prefill=Amount({OVERHEAD: architecture.layer_count * float(stack.prefill_layer_overhead)}),
-        floor=host_floor(stack),
+        keys=of_contexts(architecture, many, "decode_context"),
+        pairs=of_contexts(prompts, many, "prefill_pairs"),
+        prefill=prefill,
+        floor=replace(host_floor(stack), seconds=float(stack.host_floor) * architecture.cycles),
     )
 
 
@@ -124,16 +135,17 @@ def _slower(amount: Amount, factor: float) -> Amount:
     return Amount(seconds, amount.flops, amount.bytes, amount.sent)
 
 
-def per_layer(architecture: Architecture, precision: Precision, machine: Machine) -> Amount:
-    """Overheads of layers and of the step, whatever the number of tokens."""
+def per_layer(architecture: Architecture, precision: Precision, machine: Machine, tokens: Array = 1.0) -> Amount:
+    """Overheads of the layers that run and of the step."""
     stack = machine.stack
     per_layer = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores
-    seconds = float(stack.step_overhead) + architecture.layer_count * per_layer
+    seconds = float(stack.step_overhead) * architecture.cycles + architecture.layers_run(tokens) * per_layer
     if stack.expert_overhead:
-        sparse = sum(layer.count for layer in architecture.layers if layer.ffn and layer.ffn.routed_experts)
+        sparse = [layer for layer in architecture.layers if layer.ffn and layer.ffn.routed_experts]
         if sparse:
             what = "overhead of expert layers"
-            seconds += sparse * of_format(stack.expert_overhead, precision.format_of("expert"), stack.name, what)
+            each = of_format(stack.expert_overhead, precision.format_of("expert"), stack.name, what)
+            seconds = seconds + sum(layer.count * layer.use.times(tokens) for layer in sparse) * each
     return Amount({OVERHEAD: seconds})
 
 
@@ -143,6 +155,6 @@ def _per_sequence(architecture: Architecture, machine: Machine, max_outputs: int
     each = (
         float(stack.sequence_overhead)
         + float(stack.vocabulary_overhead) * architecture.vocab_size
-        + float(stack.sequence_layer_overhead) * architecture.layer_count
+        + float(stack.sequence_layer_overhead) * float(architecture.layers_run(1.0))
     )
     return Amount({OVERHEAD: each / machine.parallelism.dp * np.arange(max_outputs + 1)})

@@ -53,7 +53,7 @@ class _Tariff:
     def __init__(self, parts: list[np.ndarray], windows: int) -> None:
         self._tokens: list[int] = parts[0].tolist()
         self._outputs: list[int] = parts[1].tolist()
-        self._prefill = int(parts[2])
+        self._prefill: list[int] = np.broadcast_to(parts[2], np.shape(parts[0])).tolist()
         self._keys = [int(part) for part in parts[3 : 3 + windows]]
         self._pairs = [int(part) for part in parts[3 + windows :]]
 
@@ -64,7 +64,7 @@ class _Tariff:
             value += total * price
             increment += growth * price
         if pairs is not None:
-            value += self._prefill
+            value += self._prefill[tokens]
             for (total, growth), price in zip(pairs, self._pairs, strict=True):
                 value += total * price
                 increment += growth * price

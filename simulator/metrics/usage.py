@@ -85,7 +85,7 @@ def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray
     parts += [price.times(rows.keys[:, index]) for index, price in enumerate(cost.keys)]
     if prompts:
         parts += [price.times(rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
-        parts.append(cost.prefill.times(rows.steps * (rows.prefill > 0)))
+        parts.append(cost.prefill.at(tokens).times(rows.steps * (rows.prefill > 0)))
     return add(parts)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from math import ceil
 
 import numpy as np
@@ -13,6 +14,7 @@ from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
+from simulator.model.use import ALWAYS, Use
 
 TENSOR_CLASSES = ("embedding", "attention", "ffn", "expert", "router", "head", "norm")
 
@@ -27,6 +29,7 @@ class Layer:
     attention: AttentionKind | None
     ffn: FFN | None
     places: tuple[int, ...] = (0,)
+    use: Use = ALWAYS
 
     @property
     def count(self) -> int:
@@ -42,17 +45,17 @@ class Layer:
 Shape = tuple[AttentionKind | None, FFN | None]
 
 
-def group_layers(shapes: Iterable[Shape]) -> tuple[Layer, ...]:
-    """Layers of equal shape counted together, in order of first appearance.
+def group_layers(shapes: Iterable[Shape], uses: Iterable[Use] = ()) -> tuple[Layer, ...]:
+    """Layers of equal shape, used alike, counted together, in order of first appearance.
 
     A layer whose FFN reads addresses that the token ids give stays alone: the layers before it hide the reads.
     """
-    groups: dict[tuple[Shape, int | None], list[int]] = {}
-    for place, shape in enumerate(shapes):
+    groups: dict[tuple[Shape, Use, int | None], list[int]] = {}
+    for place, (shape, use) in enumerate(zip(shapes, chain(uses, repeat(ALWAYS)), strict=False)):
         ffn = shape[1]
         alone = place if ffn and ffn.address_known == "token" else None
-        groups.setdefault((shape, alone), []).append(place)
-    return tuple(Layer(*shape, tuple(places)) for (shape, _), places in groups.items())
+        groups.setdefault((shape, use, alone), []).append(place)
+    return tuple(Layer(*shape, tuple(places), use) for (shape, use, _), places in groups.items())
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class Architecture:
     embedding_norm      a norm right after the embedding (BLOOM)
     learned_positions   rows of the position table, 0 when positions are rotated or biased in
     tiers               (tensor, memory tier) of tensors that the model wants somewhere
+    heads               how often the head is evaluated for a token that is emitted
+    cycles              rounds of the serving loop for a token that a sequence emits (below 1: several a round)
+    prompts_in_full     every prompt token passes every layer once, whatever tokens that are generated do
     """
 
     name: str
@@ -81,11 +87,27 @@ class Architecture:
     learned_positions: int = 0
     precision: Precision | None = None
     tiers: tuple[tuple[str, str], ...] = ()
+    heads: tuple[Use, ...] = (ALWAYS,)
+    cycles: float = 1.0
+    prompts_in_full: bool = False
 
     @property
     def layer_count(self) -> int:
         """Layers in all."""
         return sum(layer.count for layer in self.layers)
+
+    def layers_run(self, tokens: Array) -> Array:
+        """Expected layers that run in a step of `tokens` tokens, each run counted."""
+        return sum((layer.count * layer.use.times(tokens) for layer in self.layers), 0.0)
+
+    def for_prompts(self) -> Architecture:
+        """The model as prompt tokens pass it: all layers once where `prompts_in_full`, else as it is."""
+        if not self.prompts_in_full:
+            return self
+        layers = tuple(
+            replace(layer, use=replace(ALWAYS, kept=layer.use.kept, weights=layer.use.weights)) for layer in self.layers
+        )
+        return replace(self, layers=layers, heads=(ALWAYS,), cycles=1.0, prompts_in_full=False)
 
     def shapes(self) -> list[Shape]:
         """Attention and FFN of each layer, from the first to the last."""
@@ -105,10 +127,11 @@ class Architecture:
         counts["head"] = 0.0 if self.tied_embeddings else float(table)
         counts["norm"] = float(norm * (2 if self.embedding_norm else 1))
         for layer in self.layers:
-            counts["norm"] += layer.count * self.norms(layer) * norm
+            own = layer.count * layer.use.weights
+            counts["norm"] += own * self.norms(layer) * norm
             for part in (layer.attention, layer.ffn):
                 for tensor, count in (part.parameters(self.hidden_size, parallelism) if part else {}).items():
-                    counts[tensor] = counts.get(tensor, 0.0) + layer.count * count
+                    counts[tensor] = counts.get(tensor, 0.0) + own * count
         return counts
 
     def parameters_by_class(self) -> dict[str, int]:
@@ -122,13 +145,17 @@ class Architecture:
         return sum(self.parameters_by_class().values())
 
     def active_parameters(self) -> int:
-        """Parameters that one token uses: everything but the routed experts it does not visit. The whole embedding
-        and the head count, as DeepSeek counts; cards that leave one or both out print less."""
+        """Parameters that one token uses: everything but the routed experts and rows that it does not visit, and the
+        mean over the layers that it passes. The whole embedding and the head count, as DeepSeek counts; cards that
+        leave one or both out print less."""
         idle = 0.0
         for layer in self.layers:
+            own, reach, hidden = layer.count * layer.use.weights, layer.use.reach, self.hidden_size
             if layer.ffn:
-                whole = sum(layer.ffn.parameters(self.hidden_size).values())
-                idle += layer.count * (whole - layer.ffn.active_parameters(self.hidden_size))
+                whole = sum(layer.ffn.parameters(hidden).values())
+                idle += own * (whole - reach * layer.ffn.active_parameters(hidden))
+            if layer.attention:
+                idle += own * (1.0 - reach) * sum(layer.attention.parameters(hidden).values())
         return self.total_parameters() - round(idle)
 
     def weight_bytes(self, precision: Precision) -> dict[str, float]:
@@ -164,7 +191,10 @@ class Architecture:
         one of the dp copies, so a replica holds dp times what one chip's cache holds.
         """
         return sum(
-            layer.count * layer.attention.kv_bytes_per_token(precision, parallelism.tp) / parallelism.pp
+            layer.count
+            * layer.use.kept
+            * layer.attention.kv_bytes_per_token(precision, parallelism.tp)
+            / parallelism.pp
             for layer in self.layers
             if layer.attention and self._grows(layer.attention)
         )
@@ -177,7 +207,7 @@ class Architecture:
             if layer.attention:
                 total += layer.count * layer.attention.state_bytes(precision, parallelism.tp)
                 if not self._grows(layer.attention) and layer.attention.window is not None:
-                    kept = min(layer.attention.window, self.max_context)
+                    kept = min(layer.attention.window, self.max_context) * layer.use.kept
                     total += layer.count * kept * layer.attention.kv_bytes_per_token(precision, parallelism.tp)
         return total / parallelism.pp
 
@@ -213,17 +243,7 @@ class Architecture:
         if self.embedding_norm:
             operations.append(_norm("embedding norm", tokens, hidden, 1))
         for layer in self.layers:
-            operations.append(_norm("norms", tokens, hidden, self.norms(layer) * layer.count))
-            if layer.attention:
-                operations += layer.attention.operations(hidden, share, parallelism, precision, layer.count)
-                # In a parallel block the FFN's all-reduce carries the sum of both.
-                if not (self.parallel_block and layer.ffn):
-                    operations += all_reduce("attention all-reduce", tokens, hidden, parallelism.tp, layer.count)
-            if layer.ffn:
-                before = float(layer.places[0])
-                operations += layer.ffn.operations(
-                    Visit(hidden, tokens, all_tokens, parallelism, precision, zipf, before, layer.count)
-                )
+            operations += self._layer(layer, share, all_tokens, parallelism, precision, zipf)
         if parallelism.pp > 1:
             size = tokens * (hidden * ACTIVATION_BYTES)
             stage = parallelism.tp * parallelism.dp
@@ -232,8 +252,57 @@ class Architecture:
         operations.append(_norm("final norm", tokens, hidden, 1))
         columns = ceil(self.vocab_size / parallelism.tp)
         tensor = "embedding" if self.tied_embeddings else "head"
-        operations.append(Matmul("head", share.outputs, columns, hidden, precision.format_of(tensor), tensor))
+        stored = precision.format_of(tensor)
+        for use in self.heads:
+            outputs, times = share.outputs * use.share(batch.outputs), use.times(batch.outputs)
+            operations.append(Matmul("head", outputs, columns, hidden, stored, tensor, 1.0, times))
         return operations
+
+    def _layer(
+        self,
+        layer: Layer,
+        share: Batch,
+        all_tokens: Array,
+        parallelism: Parallelism,
+        precision: Precision,
+        zipf: float,
+    ) -> list[Operation]:
+        """The operations of a group of layers: as many runs, with as many tokens, as their use says."""
+        hidden, use = self.hidden_size, layer.use
+        part, runs = use.share(all_tokens), layer.count * use.times(all_tokens)
+        here = Batch(
+            share.tokens * part,
+            share.outputs,
+            {window: value * (part * use.seen) for window, value in share.decode_context.items()},
+            {window: value * (part * use.seen) for window, value in share.prefill_pairs.items()},
+        )
+        operations: list[Operation] = [_norm("norms", here.tokens, hidden, self.norms(layer) * runs)]
+        if layer.attention:
+            operations += layer.attention.operations(hidden, here, parallelism, precision, runs)
+            # In a parallel block the FFN's all-reduce carries the sum of both.
+            if not (self.parallel_block and layer.ffn):
+                operations += all_reduce("attention all-reduce", here.tokens, hidden, parallelism.tp, runs)
+            if use.filled == "copied" and use.reach < 1.0:
+                operations += self._copied_keys(layer, share.tokens, all_tokens, parallelism, precision)
+        if layer.ffn:
+            before = float(layer.places[0])
+            operations += layer.ffn.operations(
+                Visit(hidden, here.tokens, all_tokens * part, parallelism, precision, zipf, before, runs)
+            )
+        return operations
+
+    def _copied_keys(
+        self, layer: Layer, tokens: Array, all_tokens: Array, parallelism: Parallelism, precision: Precision
+    ) -> list[Operation]:
+        """Keys and values of the tokens that do not reach a layer, projected from the hidden state that they left with:
+        its projection is read for them alone where the layer does not run."""
+        use, attention = layer.use, layer.attention
+        width = attention.kv_bytes_per_token(Precision(), parallelism.tp) / ACTIVATION_BYTES if attention else 0.0
+        if not width:
+            return []
+        alone = 1.0 - use.times(all_tokens) / use.passes
+        rows, stored = tokens * (1.0 - use.reach), precision.format_of("attention")
+        return [Matmul("copied keys", rows, width, self.hidden_size, stored, "attention", alone, float(layer.count))]
 
     def _look_up(self, tokens: Array, parallelism: Parallelism, precision: Precision) -> Operation:
         """One row of the embedding for each token; tp spreads the rows, token ids are known before the step."""
@@ -242,5 +311,5 @@ class Architecture:
         return Gather("embedding", "embedding", rows, rows, row_bytes, 1.0, "token")
 
 
-def _norm(name: str, tokens: Array, hidden: int, repeat: float) -> Vector:
+def _norm(name: str, tokens: Array, hidden: int, repeat: Array) -> Vector:
     return Vector(name, tokens * (NORM_FLOPS * hidden), tokens * (4 * hidden * ACTIVATION_BYTES), repeat)

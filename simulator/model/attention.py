@@ -10,7 +10,7 @@ from simulator.errors import Problem
 from simulator.model.gated_delta import GatedDeltaNet
 from simulator.model.mamba import Mamba2
 from simulator.model.number_format import Precision
-from simulator.model.operation import Batch, Matmul, Operation, Vector
+from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import ROTARY_FLOPS, scores
 from simulator.model.sparse_attention import SparseLatentAttention
@@ -48,7 +48,7 @@ class AttentionKind(Protocol):
         ...
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """One chip's operations, projections included, collectives not. `batch` is one data-parallel rank's."""
         ...
@@ -110,7 +110,7 @@ class GroupedQueryAttention:
         return not_legal("tp", parallelism.tp, f"{self.heads} heads over {self.kv_heads} key-value heads", both)
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """Fused query-key-value projection, rotary embedding with the cache write, attention, output projection.
 
@@ -195,7 +195,7 @@ class LatentAttention:
         return not_legal("tp", parallelism.tp, f"the {self.heads} attention heads", divisors(self.heads))
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """Compressions (fused), query expansion, latent expansion, attention, output projection.
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from simulator.errors import Problem
 from simulator.model.mamba import GATE_FLOPS, STATE_BYTES
 from simulator.model.number_format import Precision
-from simulator.model.operation import Batch, Matmul, Operation, Vector
+from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import QUERY_TILE, scores
 
@@ -76,7 +76,7 @@ class GatedDeltaNet:
         return not_legal("tp", parallelism.tp, f"{self.heads} value heads over {self.key_heads} key heads", both)
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """Projections (fused), convolution, the delta rule, gated norm, output projection.
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from simulator.errors import Problem
 from simulator.model.number_format import FORMATS, Precision
-from simulator.model.operation import Batch, Matmul, Operation, Vector
+from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import QUERY_TILE, scores
 
@@ -81,7 +81,7 @@ class Mamba2:
         return not_legal("tp", parallelism.tp, f"{self.heads} Mamba heads in {self.groups} groups", both)
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """Input projection, convolution, the recurrence (decode) or the chunked scan (prefill), gated norm, output.
 

@@ -20,7 +20,7 @@ def scores(
     decode: tuple[float, float],
     prefill: tuple[float, float],
     format: str,
-    repeat: float,
+    repeat: Array,
 ) -> list[Operation]:
     """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key).
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from simulator.errors import Problem
 from simulator.model.number_format import Precision
-from simulator.model.operation import Attention, Batch, Matmul, Operation
+from simulator.model.operation import Array, Attention, Batch, Matmul, Operation
 from simulator.model.parallelism import ONE_CHIP, Parallelism
 from simulator.model.scores import scores
 
@@ -78,7 +78,7 @@ class SparseLatentAttention:
         return self.latent.check(parallelism)
 
     def operations(
-        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: float
+        self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
         """The indexer's projections and scores (2*index_heads*index_head_dim FLOPs a pair), then latent attention over
         the chosen tokens, absorbed: 2*heads*(2*kv_lora + rope) FLOPs a pair."""

@@ -1,4 +1,4 @@
-"""A model as a scenario chooses it: by name, or a model with other FFNs."""
+"""A model as a scenario chooses it: by name, or a model with other FFNs or another depth."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from simulator.errors import Problem, ScenarioError
+from simulator.errors import Problem, ScenarioError, Where
 from simulator.model.architecture import Architecture
 from simulator.model.assembly import Change, with_ffns
+from simulator.model.depth import AnyDepth
 from simulator.model.ffn.choice import AnyFFN
 from simulator.model.zoo import load_model
 from simulator.problems import Location, Places
@@ -23,10 +24,12 @@ class ModelChoice(Strict):
     base: str = Field(description="Name from the zoo or path of a config.json.")
     name: str | None = Field(None, description="What results call it; made of the base and the changes when left out.")
     ffn: tuple[AnyFFN, ...] = Field((), description="FFNs that layers get, in order.")
+    depth: AnyDepth | None = Field(None, description="How many layers a token passes; all when left out.")
 
     def title(self, base: str) -> str:
         """Its name, or 'base + kind + kind'."""
-        return self.name or " + ".join([base, *dict.fromkeys(choice.kind for choice in self.ffn)])
+        kinds = [choice.kind for choice in self.ffn] + ([self.depth.kind] if self.depth else [])
+        return self.name or " + ".join([base, *dict.fromkeys(kinds)])
 
     def build(self, folders: Sequence[Path], where: Places, at: Location) -> Architecture:
         """The architecture; `at` is the model's place in the scenario. Raise ScenarioError, ModelError."""
@@ -36,14 +39,24 @@ class ModelChoice(Strict):
             try:
                 ffn, places = choice.build(), choice.places(architecture.layer_count)
             except ValueError as error:
-                what, _, mend = str(error).partition("; ")
-                problems.append(Problem(what, where((*at, "ffn", index)), mend or None))
+                problems.append(_problem(error, where((*at, "ffn", index))))
                 continue
             beside = ffn.beside if choice.beside is None else choice.beside
             changes.append(Change(ffn, tuple(places), beside, choice.dtype, choice.tier))
         if problems:
             raise ScenarioError(problems)
-        return replace(with_ffns(architecture, changes), name=self.title(architecture.name))
+        changed = with_ffns(architecture, changes)
+        if self.depth:
+            try:
+                changed = self.depth.applied(changed)
+            except ValueError as error:
+                raise ScenarioError(_problem(error, where((*at, "depth")))) from error
+        return replace(changed, name=self.title(architecture.name))
+
+
+def _problem(error: ValueError, where: Where) -> Problem:
+    what, _, mend = str(error).partition("; ")
+    return Problem(what, where, mend or None)
 
 
 def build_model(choice: str | ModelChoice, folders: Sequence[Path], where: Places, at: Location) -> Architecture:

@@ -21,7 +21,7 @@ class Scenario(Strict):
     task: Literal["serve"] = "serve"
     description: str = ""
     model: str | ModelChoice | tuple[str | ModelChoice, ...] = Field(
-        description="Names from the zoo, paths of config.json files, or models with other FFNs ({base, ffn})."
+        description="Names from the zoo, paths of config.json files, or models changed ({base, ffn, depth})."
     )
     machines: tuple[MachineChoice, ...]
     precision: PrecisionChoice = PrecisionChoice()
