@@ -23,6 +23,9 @@ def validate(
         Literal["chip"] | None,
         typer.Option(help="chip: each chip on its datasheet and the stack's numbers of other chips."),
     ] = None,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="The shipped tables of single kernels: products, attention, collectives.")
+    ] = False,
     replay: Annotated[
         bool, typer.Option("--replay", help="Recorded runs, request by request: HARDWARE_MODEL_tpN.csv.")
     ] = False,
@@ -33,7 +36,7 @@ def validate(
 ) -> None:
     """Simulated against measured: errors by family, chip, stack and metric, the worst rows, and what is left out."""
     if replay:
-        _refuse({"--chip": chip, "--metric": metric, "--leave-out": leave_out}, "beside --replay")
+        _refuse({"--chip": chip, "--metric": metric, "--leave-out": leave_out, "--kernels": kernels}, "beside --replay")
         _replay(files, stack, change, profiles, out, as_json)
         return
     _refuse({"--set": change}, "without --replay")
@@ -41,7 +44,13 @@ def validate(
     from simulator.validation.validation import validate as compare_rows
 
     found = compare_rows(
-        files or (), stack=stack, chip=chip, metric=metric, profiles=profiles or (), leave_out=leave_out
+        files or (),
+        stack=stack,
+        chip=chip,
+        metric=metric,
+        kernels=kernels,
+        profiles=profiles or (),
+        leave_out=leave_out,
     )
     if out is not None:
         write_validation(found, out)

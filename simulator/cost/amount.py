@@ -60,6 +60,13 @@ def add(amounts: Iterable[Amount]) -> Amount:
     return Amount(seconds, flops, moved, sent)
 
 
+def norm(a: Array, b: Array, p: float) -> Array:
+    """(a^p + b^p)^(1/p): p = 1 adds, p -> infinity takes the larger. Relative to the larger, so nothing overflows."""
+    larger = np.maximum(np.maximum(a, b), 1e-300)
+    whole: Array = larger * (1.0 + (np.minimum(a, b) / larger) ** p) ** (1.0 / p)
+    return whole
+
+
 def overlapped(compute: Array, memory: Mapping[str, Array], p: float) -> dict[str, Array]:
     """Time of compute and memory that overlap: (compute^p + memory^p)^(1/p), shared out as compute^p : memory^p.
 

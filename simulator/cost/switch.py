@@ -28,14 +28,18 @@ def ring(pattern: str, size: Array, n: int, fabric: Fabric, software: Collective
     reached = float((over_pcie and software.pcie_bandwidth) or software.bandwidth)
     passes = PASSES[pattern]
     streamed = passes * (n - 1) / n * size / (link * reached)
+    steps = passes * (n - 1) * (float(software.exchange_steps) if pattern == "all_to_all" else 1.0)
     if software.copy_bandwidth is not None:
         streamed = streamed + size / n / (link * float(software.copy_bandwidth))
-    return Phase(passes * (n - 1) * hop, streamed)
+    return Phase(steps * hop, streamed)
 
 
 def kernels(size: Array, n: int, fabric: Fabric, software: Collectives) -> Iterator[Array]:
-    """Seconds of the all-reduce kernels that write into the memory of peers: one-shot l1 + (n-1)*S/B1, two-shot
-    l2 + 2(n-1)/n * S/B2; infinite above their largest message."""
+    """Seconds of the all-reduces that a switch allows beside the ring:
+
+    one-shot l1 + (n-1)*S/B1 and two-shot l2 + 2(n-1)/n * S/B2 write into the memory of peers, up to a largest message;
+    a switch that reduces needs each byte once each way, l3 + S/B3.
+    """
     link, small = fabric.bandwidth_in(n), np.asarray(size) <= float(software.kernel_limit)
     if software.one_shot is not None:
         one = float(software.one_shot) + (n - 1) * size / (link * float(software.one_shot_bandwidth))
@@ -43,6 +47,8 @@ def kernels(size: Array, n: int, fabric: Fabric, software: Collectives) -> Itera
     if software.two_shot is not None:
         two = float(software.two_shot) + 2 * (n - 1) / n * size / (link * float(software.two_shot_bandwidth))
         yield np.where(small, two, np.inf)
+    if software.in_switch is not None and fabric.reduces:
+        yield float(software.in_switch) + size / (link * float(software.in_switch_bandwidth))
 
 
 def hop_latency(fabric: Fabric, software: Collectives) -> float:

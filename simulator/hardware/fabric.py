@@ -28,6 +28,7 @@ class Fabric(Block):
     pair: Bandwidth | None = Field(
         None, description="Per direction between two chips of a fully connected switch; absent when a pair gets it all."
     )
+    reduces: bool = Field(False, description="The switch itself adds up what its chips send.")
     latency: Seconds | None = Field(None, description="Time of one step of a collective with an empty message.")
     axes: tuple[Count, ...] | None = Field(None, description="Shape of the whole machine (torus and mesh).")
     links_per_axis: Count = Field(1, description="Links to each neighbour (torus and mesh).")

@@ -37,8 +37,8 @@ class Node(Block):
     power: NodePower
 
 
-class BareProfile(Block):
-    """Chips in a node: every number is known by a label and a source, its own or its block's."""
+class Profile(Block):
+    """A hardware profile: every number is known by a label and a source, its own or its block's."""
 
     name: str = Field(description="The name to use in scenarios; the file is called NAME.yaml.")
     title: str
@@ -58,12 +58,6 @@ class BareProfile(Block):
     def weakest_label(self) -> str:
         """The weakest label among all numbers: measured, calibrated, datasheet or estimated (the weakest)."""
         return weakest(fact.label for fact in self.provenance())
-
-
-class Profile(BareProfile):
-    """A hardware profile, or one in another: the chips of an accelerator in a CPU node."""
-
-    host: BareProfile | None = Field(None, description="The CPU node that holds the chips; scenarios name it: `host`.")
 
 
 def check_profile(profile: Profile, where: Callable[[Location], Where] | None = None) -> list[Problem]:
@@ -153,6 +147,8 @@ def _fabric(profile: Profile) -> _Found:
     if out is not None and fabric.bandwidth is not None and out.bandwidth > fabric.bandwidth * fabric.links_per_axis:
         what = f"a chip sends {format_quantity(out.bandwidth, 'B/s')} to other machines, more than inside its own"
         yield ("node", "scale_out", "bandwidth"), what, "per chip and direction, in bytes: 400 Gb/s are 50 GB/s"
+    if fabric.reduces and fabric.kind != "switch":
+        yield (*at, "reduces"), f"a {fabric.kind} has no switch that reduces", "remove it"
     if fabric.pair is not None and fabric.kind != "switch":
         yield (*at, "pair"), f"pair means nothing to a {fabric.kind}", "remove it"
     elif (

@@ -34,6 +34,9 @@ class Collectives(Block):
     one_shot_bandwidth: Fraction = Field(Known(0.6), description="Share of the link that the one-shot kernel reaches.")
     two_shot_bandwidth: Fraction = Field(Known(0.7), description="Share of the link that the two-shot kernel reaches.")
     kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
+    in_switch: Overhead | None = Field(None, description="Fixed time of an all-reduce in the switch; absent: none.")
+    in_switch_bandwidth: Fraction = Field(Known(0.58), description="Share of the link that it reaches.")
+    exchange_steps: Ratio = Field(Known(1.0), description="Time of a step of an all-to-all, in steps of a ring.")
     bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
     pcie_bandwidth: Fraction | None = Field(None, description="The same over PCIe; absent: `bandwidth`.")
     copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
@@ -44,24 +47,6 @@ class Collectives(Block):
         description="Share of the network between machines that long messages reach.",
     )
     fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
-
-
-class HostPart(Block):
-    """What a stack reaches of the processors of a host, on which it computes where the weights lie."""
-
-    tensors: tuple[str, ...] = Field(
-        ("expert",), description="Tensor classes kept in the host's main memory when a scenario places them nowhere."
-    )
-    streaming: dict[str, Fraction] = Field(description="Share of the sockets' bandwidth, by number format.")
-    matmul: dict[str, Fraction] = Field(description="Share of the sockets' peak, by compute format.")
-    overlap: Ratio = Field(Known(4.0), description="p of the p-norm that joins compute and memory.")
-    layerwise_from: Ratio | None = Field(
-        None, description="Tokens of a step from which on the weights cross the link, layer by layer, to the chips."
-    )
-    socket_scaling: Fraction = Field(
-        Known(1.0), description="Share of its bandwidth that each of several sockets keeps."
-    )
-    compute_scaling: Fraction = Field(Known(1.0), description="Share of its peak that each of several sockets keeps.")
 
 
 class Parameters(Block):
@@ -106,7 +91,6 @@ class Parameters(Block):
     expert_popularity: Annotated[Known, quantity("", zero=True)] = Field(
         NONE, description="Zipf exponent of the experts' popularity."
     )
-    host: HostPart | None = Field(None, description="Products that the host computes; absent: none.")
     collectives: Collectives
 
 
@@ -135,7 +119,7 @@ def laid_over(below: B, above: Block, label: Label | None = None, source: str | 
     update: dict[str, Any] = {}
     for name in above.model_fields_set - set(Block.model_fields):
         value, old = getattr(above, name), getattr(below, name)
-        if isinstance(value, Block) and old is not None:
+        if isinstance(value, Block):
             update[name] = laid_over(old, value, label, source)
         elif isinstance(value, Mapping):
             update[name] = {**old, **{key: _known(item, label, source) for key, item in value.items()}}

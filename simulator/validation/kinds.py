@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
+from simulator.validation.kernels import KERNEL_TABLES
 from simulator.validation.rows import Row, header
 from simulator.validation.training import Training
 
@@ -39,6 +40,7 @@ class Kind(Protocol):
 KINDS: dict[str, type[Kind]] = {
     "inference": Inference,
     "training": Training,
+    **KERNEL_TABLES,
 }
 
 
@@ -52,6 +54,6 @@ def kind_of(path: Path) -> str:
     return min(KINDS, key=lambda name: (missing[name], -len(KINDS[name].columns)))
 
 
-def shipped() -> list[Path]:
-    """The measurements of all kinds that come with ramwise."""
-    return [path for kind in KINDS.values() for path in kind.shipped]
+def shipped(kernels: bool = False) -> list[Path]:
+    """The measurements that come with ramwise: of whole steps and runs, or of single kernels."""
+    return [path for name, kind in KINDS.items() if (name in KERNEL_TABLES) == kernels for path in kind.shipped]

@@ -13,8 +13,10 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.stack.stack import Stacks
 from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
 from simulator.validation.inference import Inference
+from simulator.validation.kernels import KernelTable
 from simulator.validation.kinds import KINDS, Kind, kind_of, shipped
 from simulator.validation.rows import MeasurementError, verdicts
+from simulator.validation.unseen_products import UnseenProducts
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,16 @@ def validate(
     stack: str | None = None,
     chip: str | None = None,
     metric: str | None = None,
+    kernels: bool = False,
     profiles: Sequence[Path] = (),
     leave_out: Literal["chip"] | None = None,
 ) -> Validation:
-    """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none. The
-    columns of a file tell its kind (kinds.py).
+    """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none: those of
+    single kernels with `kernels`, else those of steps and runs. The columns of a file tell its kind (kinds.py).
 
     stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
     metric; `profiles` are folders of machines, stacks and models beside the packaged ones. leave_out: rows of inference
-    alone, each chip on the stack's numbers of other chips (leave_out.py).
+    alone, each chip on the stack's numbers of other chips (leave_out.py); with `kernels` rows of products alone.
 
     Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
     their id, that measurements/excluded.csv names. Raise MeasurementError for a
@@ -88,10 +91,11 @@ def validate(
     """
     kinds: dict[str, Kind] = {name: kind(profiles) for name, kind in KINDS.items()}
     if leave_out is not None:
-        kinds = {"inference": Inference(profiles, leave_out)}
+        products: KernelTable = UnseenProducts(profiles)
+        kinds = {"inference": Inference(profiles, leave_out), "gemm": products}
     placed = [
         (name, row, kinds[name].place(row))
-        for name, paths in _by_kind(files or shipped()).items()
+        for name, paths in _by_kind(files or shipped(kernels)).items()
         if name in kinds
         for row in kinds[name].rows(paths)
     ]
