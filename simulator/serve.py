@@ -77,28 +77,28 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     requests: Workload | None = None
     for index, wanted in enumerate(scenario.models):
         place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
-        with _noting(problems, source.where(place)):
+        with noting(problems, source.where(place)):
             models.append(build_model(wanted, folders, source.where, place))
     for index, choice in enumerate(scenario.machines):
         at = source.where(("machines", index))
-        with _noting(problems, at):
+        with noting(problems, at):
             machine = _machine(choice, index, source, catalogue, stacks)
             machines.append((choice, machine))
             problems += [problem for model in models for problem in machine.parallelism.check(model, at)]
-    with _noting(problems, source.where(("traffic",))):
+    with noting(problems, source.where(("traffic",))):
         requests = workload(scenario.traffic, scenario.seed, beside, source.where(("traffic",)))
-    with _noting(problems, source.where(("slo",))):
+    with noting(problems, source.where(("slo",))):
         slo(scenario, source)
     if problems or requests is None:
         raise ScenarioError(problems)
-    with _noting(problems, source.where(("money",))):
-        terms, hourly = _prices(basis(scenario, catalogue), [machine.profile for _, machine in machines])
+    with noting(problems, source.where(("money",))):
+        terms, hourly = prices(basis(scenario, catalogue), [machine.profile for _, machine in machines])
     if problems:
         raise ScenarioError(problems)
     cases: list[Case] = []
     too_large: list[str] = []
     for model in models:
-        with _noting(problems, source.where(("traffic",))):
+        with noting(problems, source.where(("traffic",))):
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
             for (choice, machine), price in zip(machines, hourly, strict=True):
                 try:
@@ -113,7 +113,7 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
 
 
 @contextmanager
-def _noting(problems: list[Problem], where: Where) -> Iterator[None]:
+def noting(problems: list[Problem], where: Where) -> Iterator[None]:
     """Note what is wrong, at `where` unless it has a place of its own, and go on."""
     try:
         yield
@@ -160,7 +160,7 @@ def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
     return money if money.basis else money.model_copy(update={"basis": common})
 
 
-def _prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[HourlyCost | None]]:
+def prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[HourlyCost | None]]:
     """The terms, and what each machine costs an hour; None for one without a price."""
     terms = Terms(
         money.basis or "rental",

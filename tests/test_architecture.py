@@ -17,6 +17,7 @@ LAYERS = (
     ("__init__", "cli"),
     ("api",),
     ("study", "validation"),
+    ("train",),
     ("serve",),
     ("workload",),
     ("scenario",),

@@ -72,12 +72,14 @@ def models_show(name: str, profiles: Profiles = None, as_json: AsJson = False) -
 
 @stacks_app.command("list")
 def stacks_list(profiles: Profiles = None, as_json: AsJson = False) -> None:
-    """Every software stack, its date and where it runs."""
+    """Every software stack, of serving and of training, its date and where it runs."""
     from simulator.report.catalogues import print_rows, stacks_table
     from simulator.stack.stack import Stacks
+    from simulator.stack.training_stack import TrainingStacks
 
-    stacks = Stacks(profiles or ())
-    print_rows(stacks_table([stacks.load(name) for name in stacks.paths()]), as_json)
+    serving, training = Stacks(profiles or ()), TrainingStacks(profiles or ())
+    listed = [serving.load(name) for name in serving.paths()], [training.load(name) for name in training.paths()]
+    print_rows(stacks_table([*listed[0], *listed[1]]), as_json)
 
 
 @stacks_app.command("show")
@@ -85,5 +87,8 @@ def stacks_show(name: str, profiles: Profiles = None, as_json: AsJson = False) -
     """Every number of a stack, how it is known and from where."""
     from simulator.report.catalogues import facts_table, print_rows
     from simulator.stack.stack import Stacks
+    from simulator.stack.training_stack import TrainingStacks
 
-    print_rows(facts_table(Stacks(profiles or ()).load(name).provenance()), as_json)
+    training = TrainingStacks(profiles or ())
+    stack = training.load(name) if name in training.paths() else Stacks(profiles or ()).load(name)
+    print_rows(facts_table(stack.provenance()), as_json)

@@ -10,15 +10,22 @@ import typer
 
 
 def schema(
-    what: Annotated[str, typer.Argument(metavar="scenario|hardware|stack")] = "scenario",
+    what: Annotated[str, typer.Argument(metavar="scenario|training|hardware|stack|training-stack")] = "scenario",
 ) -> None:
     """Print the JSON Schema of scenarios, hardware profiles or stacks, for editors."""
     from simulator.errors import InputError, unknown
     from simulator.hardware.profile import Profile
-    from simulator.scenario import Scenario
+    from simulator.scenario import Scenario, TrainingScenario
     from simulator.stack.stack import Stack
+    from simulator.stack.training_stack import TrainingStack
 
-    kinds: dict[str, Any] = {"scenario": Scenario, "hardware": Profile, "stack": Stack}
+    kinds: dict[str, Any] = {
+        "scenario": Scenario,
+        "training": TrainingScenario,
+        "hardware": Profile,
+        "stack": Stack,
+        "training-stack": TrainingStack,
+    }
     if what not in kinds:
         raise InputError(unknown("schema", what, kinds))
     typer.echo(json.dumps(kinds[what].model_json_schema(), indent=2))

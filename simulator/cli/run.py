@@ -27,7 +27,13 @@ def run(
 ) -> None:
     """Run a scenario: a table, and a folder with summary.json, requests, a timeline and plots."""
     from simulator.report.tables import overview
+    from simulator.scenario import find_scenario, task_of
 
+    if task_of(find_scenario(scenario)) == "train":
+        from simulator.cli.train import train
+
+        train(scenario, out, change, seed, profiles, as_json, no_plots)
+        return
     report, place = _run(scenario, out, change, seed, profiles, as_json, no_plots)
     if not as_json:
         _show(report, place, lambda width: overview(report, width))

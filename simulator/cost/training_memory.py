@@ -38,11 +38,6 @@ class MemorySheet:
         """All that is held."""
         return sum(self.held.values())
 
-    @property
-    def fits(self) -> bool:
-        """Whether the chip holds it."""
-        return self.total <= self.capacity
-
     def text(self) -> str:
         """The sheet, one line a row."""
         head = f"{self.model} on {self.machine} ({self.layout}), fullest chip (stage {self.stage}), {self.tier}:"
@@ -50,9 +45,9 @@ class MemorySheet:
         rows.append(("left", self.capacity - self.total))
         return "\n".join([head, *(f"  {name:<22}{format_quantity(size, 'B'):>12}" for name, size in rows)])
 
-    def check(self) -> None:
-        """Raise CapacityError with the sheet when it does not fit."""
-        if not self.fits:
+    def check(self, utilization: float = 1.0) -> None:
+        """Raise CapacityError with the sheet when it takes more than this share of the memory."""
+        if self.total > utilization * self.capacity:
             raise CapacityError(
                 f"training {self.model} does not fit '{self.machine}' as {self.layout}; cut it further (tp, pp, zero), "
                 f"recompute more, or take a smaller micro-batch\n{self.text()}"

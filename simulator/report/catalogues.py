@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simulator.model.architecture import Architecture
     from simulator.model.zoo import Published
     from simulator.stack.stack import Stack
+from simulator.stack.training_stack import TrainingStack
 
 GAP = 2  # blanks between two columns
 SENTENCE = 18  # columns that wrapped text gets at least
@@ -195,7 +196,7 @@ def model_table(architecture: Architecture, published: Published | None) -> Rows
     return Rows(architecture.name, columns, tuple(rows))
 
 
-def stacks_table(stacks: Iterable[Stack]) -> Rows:
+def stacks_table(stacks: Iterable[Stack | TrainingStack]) -> Rows:
     """A row a software stack."""
     columns = (
         Column("name", "name"),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +21,12 @@ OURS = frozenset({SUMMARY, PAGE, "summary.txt", "requests.parquet", "timeline.js
 
 
 def write(report: Report, out: str | Path, plots: bool = True, complete: bool = True) -> Path:
-    """Write summary.json, summary.txt, requests.parquet, timeline.json.gz, plots/, report.html into the folder `out`.
+    """Write summary.json, summary.txt, requests.parquet, timeline.json.gz, plots/ and report.html into `out`."""
+    return put(lambda folder: _fill(report, folder, plots, complete), out, complete)
+
+
+def put(fill: Callable[[Path], None], out: str | Path, complete: bool = True) -> Path:
+    """Let `fill` write into a fresh folder, and put that in the place of `out`.
 
     An earlier result in `out` is replaced as a whole or not at all; other files that stand in it are kept.
     `complete=False` marks the results of an interrupted command; they never replace complete ones, but go beside them
@@ -33,7 +39,8 @@ def write(report: Report, out: str | Path, plots: bool = True, complete: bool = 
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent))
         try:
-            _fill(report, fresh, plots, complete)
+            fill(fresh)
+            _make_public(fresh)
             _put(fresh, place)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)  # gone already unless something failed
@@ -84,9 +91,13 @@ def _fill(report: Report, folder: Path, plots: bool, complete: bool) -> None:
         charts.save_all(report, folder / "plots")
         (folder / PAGE).write_text(run_page(report, folder / "plots"), encoding="utf-8")
     (folder / SUMMARY).write_text(summary_json(report, complete), encoding="utf-8")
+
+
+def _make_public(folder: Path) -> None:
+    """A temporary folder is private; a result is as public as any other folder."""
     mask = os.umask(0)
     os.umask(mask)
-    folder.chmod(0o777 & ~mask)  # a temporary folder is private; a result is as public as any other folder
+    folder.chmod(0o777 & ~mask)
 
 
 def _put(fresh: Path, place: Path) -> None:

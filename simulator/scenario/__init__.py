@@ -4,9 +4,10 @@ from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
-from simulator.scenario.reading import changed, find_scenario, read_scenario, scenario_of
+from simulator.scenario.reading import changed, find_scenario, read_scenario, read_training, scenario_of, task_of
 from simulator.scenario.serving import Scenario
 from simulator.scenario.traffic import Length, LogNormal, Traffic, Uniform
+from simulator.scenario.training import TrainingScenario
 
 __all__ = [
     "Length",
@@ -18,9 +19,12 @@ __all__ = [
     "Scenario",
     "SloChoice",
     "Traffic",
+    "TrainingScenario",
     "Uniform",
     "changed",
     "find_scenario",
     "read_scenario",
+    "read_training",
     "scenario_of",
+    "task_of",
 ]

@@ -9,6 +9,7 @@ from simulator.errors import Problem, ScenarioError, Where, unknown
 from simulator.hardware.catalogue import packaged_folder
 from simulator.problems import Location
 from simulator.scenario.serving import Scenario
+from simulator.scenario.training import TrainingScenario
 from simulator.yaml_source import Source, read_yaml, validate
 
 
@@ -17,13 +18,31 @@ def read_scenario(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[Scen
 
     Raise ScenarioError with everything that is wrong.
     """
+    source = _read(path, changes)
+    return scenario_of(source), source
+
+
+def read_training(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[TrainingScenario, Source]:
+    """The same for a scenario of `task: train`."""
+    source = _read(path, changes)
+    scenario: TrainingScenario = validate(TrainingScenario, source, error=ScenarioError)
+    return scenario, source
+
+
+def task_of(path: Path | str) -> str:
+    """The task that a scenario names: serve when it names none. Raise ScenarioError when it cannot be read."""
+    whole = read_yaml(Path(path), error=ScenarioError).data
+    return str(whole.get("task", "serve")) if isinstance(whole, dict) else "serve"
+
+
+def _read(path: Path | str, changes: tuple[str, ...]) -> Source:
     source = read_yaml(Path(path), error=ScenarioError)
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals or not key.strip():
             raise ScenarioError(f"--set {change}: not a change; write KEY=VALUE, e.g. --set limits.max_num_seqs=64")
         source = changed(source, key, value, f"--set {change}")
-    return scenario_of(source), source
+    return source
 
 
 def scenario_of(source: Source) -> Scenario:

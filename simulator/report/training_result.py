@@ -1,0 +1,50 @@
+"""What a finished training run hands to the reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.cost.training_memory import MemorySheet
+from simulator.cost.training_step import StepTime
+from simulator.engine.pipeline import PipelineRecord
+from simulator.report.result import plain, version
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One model on so many chips. `summary` is an entry of "runs" in summary.json; every key carries its unit."""
+
+    summary: dict[str, Any]
+    record: PipelineRecord
+    step: StepTime
+    sheet: MemorySheet
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """All the runs of one scenario. `bill`: the bill by hand that the scenario states, in SI units."""
+
+    scenario: str
+    seed: int
+    runs: tuple[TrainingRun, ...]
+    bill: dict[str, Any] | None = None
+
+    def document(self, complete: bool = True) -> dict[str, Any]:
+        """The content of summary.json."""
+        return {
+            "scenario": self.scenario,
+            "seed": int(self.seed),
+            "version": version(),
+            "complete": complete,
+            **({"bill": plain({**self.bill, **bill(self.bill)})} if self.bill else {}),
+            "runs": [plain(run.summary) for run in self.runs],
+        }
+
+
+def bill(stated: dict[str, Any]) -> dict[str, float]:
+    """machines * price * duration / life + machines * power * duration * price of electricity, in USD."""
+    machines, duration = float(stated["machines"]), float(stated["duration"])
+    bought = machines * float(stated["price"]) * duration / float(stated["life"])
+    energy = machines * float(stated["power"]) * duration * float(stated["electricity"])
+    return {"bought_usd": bought, "energy_usd": energy, "cost_usd": bought + energy}

@@ -1,0 +1,205 @@
+"""A training scenario: which models, on which machines, by which recipe, for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simulator.quantity import (
+    Bandwidth,
+    Dollars,
+    DollarsPerJoule,
+    Fraction,
+    Known,
+    Ratio,
+    Seconds,
+    Share,
+    Watts,
+    quantity,
+)
+from simulator.scenario.money import Money
+from simulator.strict import Strict
+
+Count = Annotated[int, Field(gt=0)]
+Tokens = Annotated[Known, quantity("", example="3e11")]
+Pause = Annotated[Known, quantity("s", zero=True)]
+
+
+class ParallelismChoice(Strict):
+    """The degrees of a run. dp follows from the chips when it is left out."""
+
+    tp: Count = Field(1, description="Tensor parallelism.")
+    pp: Count = Field(1, description="Pipeline stages.")
+    dp: Count | None = Field(None, description="Replicas; chips / (tp pp cp) when left out.")
+    ep: Count = Field(1, description="Expert parallelism, carved out of tp*cp*dp.")
+    cp: Count = Field(1, description="Context parallelism.")
+    vpp: Count = Field(1, description="Chunks of layers of an interleaved pipeline.")
+    sequence_parallel: bool = Field(True, description="Norms and residuals cut over tp (no effect at tp 1).")
+    zero: Annotated[int, Field(ge=0, le=3)] = Field(
+        1, description="0 none, 1 optimiser, 2 gradients, 3 weights (FSDP)."
+    )
+    shard: Count | None = Field(
+        None, description="Chips that share what `zero` cuts (hybrid sharding); all when left out."
+    )
+    slices: Count = Field(1, description="Groups of chips joined only by a data-centre network.")
+
+
+class TrainingMachineChoice(Strict):
+    """A machine of the scenario, so many chips of it, and how the run lies on them."""
+
+    hardware: str = Field(description="Name of a hardware profile, or a path of one.")
+    name: str | None = Field(None, description="What results call it; the profile's name when left out.")
+    chips: Count | tuple[Count, ...] = Field(description="Chips of the run; a list makes one run each.")
+    parallelism: ParallelismChoice | Literal["auto"] = Field(
+        "auto", description="Degrees, or auto: the fastest legal layout that fits."
+    )
+    stack: str | None = Field(None, description="Training stack; the newest for the chip when left out.")
+    network: Bandwidth | None = Field(None, description="Per chip between machines, in place of the profile's.")
+    global_batch: Count | None = Field(None, description="In place of the scenario's.")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of chips, one run each."""
+        return (self.chips,) if isinstance(self.chips, int) else self.chips
+
+
+class BatchChoice(Strict):
+    """What a step trains on."""
+
+    global_batch: Count = Field(description="Sequences of a step.")
+    micro_batch: Count | None = Field(
+        None, description="Sequences that pass a pipeline together; 1, or what auto finds."
+    )
+    sequence_length: Count = Field(description="Tokens of a sequence.")
+    critical: Tokens | None = Field(
+        None,
+        description="Tokens of a batch at which a run needs twice the tokens of small ones (McCandlish et al. 2018).",
+    )
+
+
+class TrainingPrecision(Strict):
+    """Number formats: the matrices of the layers; bytes of a parameter for what stands beside them."""
+
+    matrices: Literal["bf16", "fp16", "fp8", "nvfp4", "int8"] = "bf16"
+    gradients: Literal["fp32", "bf16"] = "fp32"
+    master: Literal["fp32", "none"] = Field("fp32", description="Copy of the weights that the optimiser updates.")
+    optimizer: Literal["adam", "adam_8bit", "adam_bf16", "sgd", "adafactor"] = "adam"
+
+    @property
+    def gradient_bytes(self) -> float:
+        """Bytes of a gradient."""
+        return 4.0 if self.gradients == "fp32" else 2.0
+
+    @property
+    def optimizer_bytes(self) -> float:
+        """Bytes of a parameter for the master copy and what the optimiser keeps (adafactor: rows and columns only)."""
+        moments = {"adam": 8.0, "adam_bf16": 4.0, "adam_8bit": 2.0, "sgd": 4.0, "adafactor": 0.0}[self.optimizer]
+        return moments + (4.0 if self.master == "fp32" else 0.0)
+
+
+class Component(Strict):
+    """A kind of part that fails: chip-hours between failures of the whole kind, and the shape of its Weibull law."""
+
+    mtbf: Seconds = Field(
+        description="Chip-time between interruptions that it causes: 60000 h means one chip, 60000 h."
+    )
+    shape: Ratio = Field(Known(1.0), description="Weibull shape: 1 is exponential, below 1 fails early.")
+
+
+class Failures(Strict):
+    """Interruptions and what each one costs beside the work that is lost."""
+
+    components: dict[str, Component] = Field(
+        default_factory=lambda: {
+            "any": Component(
+                mtbf=Known(
+                    57_500 * 3600.0,
+                    "measured",
+                    "Llama-3 405B: 50,700 chip-hours; BLOOM-176B: 64,500",
+                    (50_700 * 3600.0, 64_500 * 3600.0),
+                    "s",
+                )
+            )
+        },
+        description="Kinds of parts; any part, every 57,500 chip-hours, when left out.",
+    )
+    detection: Pause = Field(
+        Known(180.0, "estimated", "a watchdog on steps"), description="Until a failure is noticed."
+    )
+    restart: Pause = Field(
+        Known(420.0, "estimated", "start-up of the job; loading the checkpoint comes on top"), description="Start-up."
+    )
+    manual: Share = Field(Known(0.0), description="Share of failures that a person has to mend.")
+    manual_time: Pause = Field(
+        Known(7200.0, "estimated", "a person on call"), description="Until a person has mended it."
+    )
+    spares: Count | None = Field(None, description="Spare machines; always one left when left out.")
+    repair: Pause = Field(Known(86_400.0, "estimated", "exchange of a part"), description="Until a machine is back.")
+
+
+class Checkpoints(Strict):
+    """Copies of weights and optimiser that a run restarts from."""
+
+    interval: Seconds | Literal["auto"] = Field("auto", description="Work between two; auto: the optimal one.")
+    mode: Literal["sync", "async"] = Field("async", description="sync: training stops until it is written.")
+    bandwidth: Bandwidth = Field(
+        Known(2e12, "measured", "Llama-3 405B: 2 TB/s sustained", None, "B/s"), description="Of the storage, whole run."
+    )
+    pause: Pause = Field(
+        Known(5.0, "estimated", "copy to host memory"), description="Of async: training stops so long."
+    )
+
+
+class Bill(Strict):
+    """A bill by hand: machines bought over their life, and their power. Printed beside what is simulated."""
+
+    source: str
+    machines: Count
+    price: Dollars = Field(description="Of one machine.")
+    life: Seconds
+    duration: Seconds
+    power: Watts = Field(description="Of one machine.")
+    electricity: DollarsPerJoule
+
+
+class TrainingScenario(Strict):
+    """Models x machines, one recipe."""
+
+    task: Literal["train"]
+    description: str = ""
+    model: str | tuple[str, ...] = Field(description="Names from the zoo or paths of config.json files.")
+    machines: tuple[TrainingMachineChoice, ...]
+    batch: BatchChoice
+    precision: TrainingPrecision = TrainingPrecision()
+    recompute: Literal["none", "selective", "full", "auto"] = Field(
+        "auto", description="auto: as little as fits, where parallelism is auto; else none."
+    )
+    schedule: Literal["auto", "gpipe", "1f1b", "interleaved", "zero_bubble", "dualpipe"] = Field(
+        "auto", description="auto: interleaved where vpp is more than 1, else 1f1b."
+    )
+    tokens: Tokens | None = Field(None, description="Tokens of the whole run.")
+    steps: Count | None = Field(None, description="Steps of the whole run, in place of `tokens`.")
+    failures: Failures | None = Field(None, description="Left out: the run is never interrupted.")
+    checkpoints: Checkpoints = Checkpoints()
+    stragglers: Share = Field(Known(0.0), description="Standard deviation of the chips' speed.")
+    samples: Count = Field(32, description="Histories of failures that are drawn.")
+    utilization: Fraction = Field(Known(0.96), description="Share of a chip's memory that a run may fill.")
+    bill: Bill | None = None
+    money: Money | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingScenario:
+        if not self.models:
+            raise ValueError("model is an empty list; write model: gpt3-175b")
+        if not self.machines:
+            raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8, chips: 1024}]")
+        if (self.tokens is None) == (self.steps is None):
+            raise ValueError("a run has an end; write tokens: 3e11, or steps: 100000")
+        return self
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, one or several."""
+        return (self.model,) if isinstance(self.model, str) else self.model

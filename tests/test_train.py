@@ -1,0 +1,148 @@
+"""Training scenarios from YAML to the folder of results."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from simulator.api import load
+from simulator.errors import CapacityError, ScenarioError
+from simulator.report.training_folder import write
+from simulator.report.training_result import TrainingReport
+from simulator.report.training_tables import plain_text
+from simulator.report.training_timeline import trace
+from simulator.scenario import TrainingScenario, read_training
+from simulator.train import run
+
+GOOD = """\
+task: train
+model: llama-3.1-8b
+machines:
+  - hardware: h100-sxm-8
+    chips: 32
+    stack: megatron-2024
+    parallelism: {tp: 2, pp: 4}
+batch: {global_batch: 64, micro_batch: 1, sequence_length: 4096}
+recompute: none
+tokens: 1e9
+"""
+
+
+def report(tmp_path: Path, text: str = GOOD, *changes: str) -> TrainingReport:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    scenario, source = read_training(path, changes)
+    return run(scenario, source)
+
+
+def test_figures_of_a_run_agree_with_each_other(tmp_path: Path) -> None:
+    summary = report(tmp_path).runs[0].summary
+    assert summary["chips"] == 32
+    assert summary["layout"] == "tp2 pp4 dp4 sp zero1"
+    assert summary["tokens_per_s"] == pytest.approx(64 * 4096 / summary["step_s"])
+    assert summary["mfu"] == pytest.approx(
+        summary["model_flops_per_token"] * summary["tokens_per_s_per_chip"] / 989.4e12
+    )
+    assert sum(summary["step_by_part_s"].values()) == pytest.approx(summary["step_s"])
+    assert summary["steps"] == 3815
+    assert summary["elapsed_s"] == pytest.approx(3815 * summary["step_s"], rel=1e-3)
+    assert summary["energy_chips_mwh"] < summary["energy_nodes_mwh"] < summary["energy_facility_mwh"]
+    assert 6 * 8e9 < summary["model_flops_per_token"] < 7 * 8e9
+
+
+def test_model_flops_follow_the_papers_formula(tmp_path: Path) -> None:
+    """6 N + 12 L a d s; N without the embedding, which is looked up."""
+    summary = report(tmp_path).runs[0].summary
+    parameters = 8.03e9 - 128256 * 4096
+    assert summary["model_flops_per_token"] == pytest.approx(6 * parameters + 12 * 32 * 4096 * 4096, rel=0.01)
+
+
+def test_recompute_computes_more_than_the_model_asks(tmp_path: Path) -> None:
+    none, full = (report(tmp_path, GOOD, f"recompute={mode}").runs[0].summary for mode in ("none", "full"))
+    assert full["hfu"] > full["mfu"]
+    assert full["step_s"] > none["step_s"]
+    assert full["memory_bytes"] < none["memory_bytes"]
+
+
+def test_auto_finds_nothing_slower_than_a_layout_by_hand(tmp_path: Path) -> None:
+    by_hand = report(tmp_path).runs[0].summary
+    found = report(tmp_path, GOOD, "machines[0].parallelism=auto").runs[0].summary
+    assert found["step_s"] <= by_hand["step_s"] * 1.02
+    assert found["layouts_tried"] > 20
+    assert [other["step_s"] for other in found["runners_up"]] == sorted(o["step_s"] for o in found["runners_up"])
+    assert found["memory_bytes"] <= 0.96 * found["memory_capacity_bytes"]
+
+
+def test_a_list_of_chips_makes_a_run_each(tmp_path: Path) -> None:
+    runs = report(tmp_path, GOOD, "machines[0].chips=[32, 64, 128]").runs
+    rates = [run.summary["tokens_per_s"] for run in runs]
+    assert [run.summary["chips"] for run in runs] == [32, 64, 128]
+    assert rates[0] < rates[1] < rates[2] < 4 * rates[0]
+
+
+def test_failures_take_time_and_the_seed_decides(tmp_path: Path) -> None:
+    text = GOOD.replace("tokens: 1e9", "tokens: 1e12\nfailures: {components: {gpu: {mtbf: 500 h}}}\nsamples: 8")
+    failing, calm = report(tmp_path, text).runs[0].summary, report(tmp_path, text, "failures=null").runs[0].summary
+    assert failing["elapsed_s"] > calm["elapsed_s"]
+    assert failing["goodput"] < calm["goodput"] <= 1
+    assert failing["interruptions"] == pytest.approx(failing["chip_hours"] / 500, rel=0.2)
+    again = report(tmp_path, text).runs[0].summary
+    assert again["elapsed_p5_p95_s"] == failing["elapsed_p5_p95_s"]
+
+
+def test_large_batches_need_more_tokens(tmp_path: Path) -> None:
+    summary = report(tmp_path, GOOD, f"batch.critical={64 * 4096}").runs[0].summary
+    assert summary["steps"] == 7630
+    assert summary["tokens_over_small_batches"] == 2.0
+
+
+def test_the_folder_holds_table_timeline_and_plots(tmp_path: Path) -> None:
+    found = report(tmp_path)
+    place = write(found, tmp_path / "out")
+    assert {p.name for p in place.iterdir()} == {"summary.json", "summary.txt", "timeline.json.gz", "plots"}
+    assert {p.stem for p in (place / "plots").iterdir()} == {"step", "pipeline", "scaling"}
+    events = json.loads(gzip.decompress((place / "timeline.json.gz").read_bytes()))["traceEvents"]
+    passes = [e for e in events if e["ph"] == "X" and e["cat"] in ("forward", "backward")]
+    assert len(passes) == 4 * 16 * 2
+    assert events == json.loads(json.dumps(trace(found)))["traceEvents"]
+
+
+def test_the_essays_bill(tmp_path: Path) -> None:
+    loaded = load("scenarios/essay-gpt3.yaml")
+    assert isinstance(loaded.scenario, TrainingScenario)
+    text = plain_text(run(loaded.scenario, loaded.source))
+    assert "355,556 + 92,160 = 447,716 USD" in text
+    assert "simulated, a100-sxm-80g-8" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("machines[0].parallelism.dp=3", "tp 2 x pp 4 x cp 1 x dp 3 are 24 chips, not 32"),
+        ("machines[0].parallelism.tp=3", "are 24 chips, not 32"),
+        ("batch.global_batch=66", "no multiple of the 4 replicas"),
+        ("machines[0].parallelism.ep=2", "has no experts"),
+        ("schedule=gpipe machines[0].parallelism.vpp=2", "schedule gpipe has no chunks"),
+        ("schedule=dualpipe batch.global_batch=20", "dualpipe feeds both ends"),
+        ("machines[0].parallelism.vpp=2 batch.global_batch=20", "they are no multiple of pp"),
+        ("machines[0].hardware=h100-smx-8", "did you mean 'h100-sxm-8'"),
+        ("machines[0].stack=megatron-2020", "unknown training stack 'megatron-2020'; did you mean"),
+        ("tokens=null", "write tokens: 3e11, or steps: 100000"),
+        ("batch.micro_batch=0", "greater than 0|must be|more than 0|positive"),
+        ("model=llama-9", "unknown model 'llama-9'"),
+        ("machines[0].stack=maxtext-2023", "runs on tpu-mesh, not on 'h100-sxm-8'"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        report(tmp_path, GOOD, *change.split())
+
+
+def test_a_model_that_is_too_large_shows_its_sheet(tmp_path: Path) -> None:
+    with pytest.raises(CapacityError, match=r"optimizer(.|\n)*capacity"):
+        report(tmp_path, GOOD, "model=llama-3.1-405b")
+    with pytest.raises(CapacityError, match=r"in any of \d+ layouts(.|\n)*optimizer"):
+        report(tmp_path, GOOD, "model=llama-3.1-405b", "machines[0].parallelism=auto")
