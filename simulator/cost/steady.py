@@ -1,0 +1,114 @@
+"""A replica in steady state, in closed form: the batch that a load keeps running, and what follows from it.
+
+A batch of B sequences of L prompt and O output tokens, replaced as they end, meets B/O prompts in a step. A step is
+
+    t(B) = (1 - q) * t(B sequences) + q * t(B sequences and max(1, B/O) prompts),   q = min(1, B/O),
+
+with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. A load of r requests a second keeps
+B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of the time in which anything runs (as if
+sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.cost.amount import Amount, add
+from simulator.cost.machine import Machine
+from simulator.cost.mean_step import joules_of, mean_step, seconds_of
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.model.operation import Array
+
+ROUNDS = 30
+"""Halvings of the interval that holds the batch: to 1e-9 of the largest."""
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
+    step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
+    step with it, after half a step in progress); busy: share of the time; joules: above idle of one chip, a second."""
+
+    rate: np.ndarray
+    batch: np.ndarray
+    step_s: np.ndarray
+    first_s: np.ndarray
+    busy: np.ndarray
+    joules: np.ndarray
+    saturated: np.ndarray
+    step: Amount
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A model laid out on a machine, with the lengths of its requests (arrays) and the largest batch that fits."""
+
+    architecture: Architecture
+    precision: Precision
+    machine: Machine
+    prompt: Array
+    output: Array
+    most: Array
+
+    def at_batch(self, batch: Array) -> SteadyState:
+        """With `batch` requests always there, of which at most `most` run."""
+        wanted, most = self._shaped(batch)
+        running = np.minimum(wanted, most)
+        step, seconds = self._step(running)
+        ones = np.ones(running.shape)
+        return self._state(running, running / (self.output * seconds), step, seconds, ones, wanted > most)
+
+    def at_rate(self, rate: Array) -> SteadyState:
+        """With `rate` requests a second on average, arriving at random."""
+        wanted, most = self._shaped(rate)
+        saturated = wanted >= most / (self.output * self._step(most)[1])
+        low, high = np.zeros(wanted.shape), most.copy()
+        for _ in range(ROUNDS):
+            middle = (low + high) / 2
+            # In a batch of `middle` more requests finish than come: the batch that they keep is smaller.
+            enough = middle / (self.output * self._step(_when_busy(middle))[1]) >= wanted
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        batch = np.where(saturated, most, high)
+        busy = np.where(saturated, 1.0, -np.expm1(-batch))
+        step, seconds = self._step(np.where(saturated, most, _when_busy(batch)))
+        served = np.where(saturated, most / (self.output * seconds), wanted)
+        return self._state(batch, served, step, seconds, busy, saturated)
+
+    def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
+        """The load and the largest batch, in one shape with the lengths."""
+        load, most, _, _ = np.broadcast_arrays(np.atleast_1d(load), self.most, self.prompt, self.output)
+        return load.astype(float), most.astype(float)
+
+    def _price(self, batch: np.ndarray, prompts: np.ndarray | float) -> Amount:
+        context = self.prompt + np.asarray(self.output) / 2
+        return mean_step(self.architecture, self.precision, self.machine, batch, context, prompts, self.prompt)
+
+    def _step(self, batch: np.ndarray) -> tuple[Amount, np.ndarray]:
+        """The mean step of a batch, and its seconds."""
+        prompts = batch / self.output
+        share = np.minimum(1.0, prompts)
+        alone, mixed = self._price(batch, 0.0), self._price(batch, np.maximum(1.0, prompts))
+        seconds = (1.0 - share) * seconds_of(alone, self.machine) + share * seconds_of(mixed, self.machine)
+        return add([alone.times(1.0 - share), mixed.times(share)]), seconds
+
+    def _state(
+        self,
+        batch: np.ndarray,
+        rate: np.ndarray,
+        step: Amount,
+        seconds: np.ndarray,
+        busy: np.ndarray,
+        saturated: np.ndarray,
+    ) -> SteadyState:
+        first = busy * seconds / 2 + seconds_of(self._price(batch, 1.0), self.machine)
+        joules = joules_of(step, seconds, self.machine) / seconds * busy
+        return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
+
+
+def _when_busy(batch: np.ndarray) -> np.ndarray:
+    """Sequences that run while any does: B / (1 - exp(-B)), 1 for the smallest load."""
+    small = np.maximum(batch, 1e-12)
+    return np.asarray(small / -np.expm1(-small))
