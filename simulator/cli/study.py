@@ -55,7 +55,7 @@ def sweep(
     from simulator.report.study_tables import study_table
 
     console = Console()
-    console.print(study_table(found.means(), found.keys, found.study.metrics))
+    console.print(study_table(found.means(), found.keys, found.study.shown))
     for error, rows in found.failed.groupby("error").size().items():
         console.print(f"{rows} rows failed: {error}", style="red", highlight=False, markup=False)
     console.print(f"{found.computed} points computed, {found.reused} rows known or alike", highlight=False)

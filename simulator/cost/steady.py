@@ -22,8 +22,11 @@ from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array
 
+SMALLEST = 1e-9
+"""Of the largest batch: where the search for a batch begins."""
+
 ROUNDS = 30
-"""Halvings of the interval that holds the batch: to 1e-9 of the largest."""
+"""Halvings of the ratio that holds the batch: to 2e-8 of itself."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,9 @@ class Replica:
         """With `rate` requests a second on average, arriving at random."""
         wanted, most = self._shaped(rate)
         saturated = wanted >= most / (self.output * self._step(most)[1])
-        low, high = np.zeros(wanted.shape), most.copy()
+        low, high = most * SMALLEST, most.copy()
         for _ in range(ROUNDS):
-            middle = (low + high) / 2
+            middle = np.sqrt(low * high)
             # In a batch of `middle` more requests finish than come: the batch that they keep is smaller.
             enough = middle / (self.output * self._step(_when_busy(middle))[1]) >= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)

@@ -23,7 +23,8 @@ def check(out: Path) -> Path:
     """The folder, if a study may write there. Raise OutputError for a file or a folder that holds other things."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file, not a folder; choose another one with --out DIR")
-    if out.is_dir() and any(out.iterdir()) and not (out / STORE).is_file():
+    ours = any((out / name).is_file() for name in (STORE, "study.json"))
+    if out.is_dir() and any(out.iterdir()) and not ours:
         raise OutputError(f"'{out}' is not empty and holds no study (no {STORE}); choose another one with --out DIR")
     return out
 
@@ -39,15 +40,16 @@ def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
         "rows": len(found.table),
         "failed": len(found.failed),
         "keys": found.keys,
-        "metrics": list(found.study.metrics),
+        "metrics": list(found.study.shown),
         "errors": sorted(set(found.failed["error"])),
     }
     try:
+        out.mkdir(parents=True, exist_ok=True)
         _put(out / "study.json", lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8"))
         _put(out / "study.yaml", lambda path: shutil.copyfile(file, path))
         _put(out / "table.csv", lambda path: found.table.to_csv(path, index=False))
         _put(out / "table.parquet", lambda path: found.table.to_parquet(path, index=False))
-        drawn = draw_metrics(found.means(), found.keys, found.study.metrics) if plots else None
+        drawn = draw_metrics(found.means(), found.keys, found.study.shown) if plots else None
         if drawn is not None:
             (out / "plots").mkdir(exist_ok=True)
             save(drawn, out / "plots" / "metrics")

@@ -34,7 +34,9 @@ class Point:
         return Source(self.file, {}, Marked({}, Where(self.file)))
 
 
-def points_of(base: Source, changes: Changes, replications: int, folders: Sequence[Path], at: Where) -> Iterator[Point]:
+def points_of(
+    base: Source, changes: Changes, replications: int, catalogue: Catalogue, folders: tuple[Path, ...], at: Where
+) -> Iterator[Point]:
     """The points of one combination of values: every model on every machine, each with every seed.
 
     Machines are priced on the basis that they have in common, as they are when the scenario runs as a whole. Raise
@@ -45,14 +47,12 @@ def points_of(base: Source, changes: Changes, replications: int, folders: Sequen
         source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{at}: {key}")
     scenario = scenario_of(source)
     values = {key: _value(scenario, key, written) for key, written in changes.items()}
-    priced = scenario.model_copy(
-        update={"money": basis(scenario, Catalogue((*folders, Path(base.path).resolve().parent)))}
-    )
+    priced = scenario.model_copy(update={"money": basis(scenario, catalogue)})
     for model in scenario.models:
         for machine in scenario.machines:
             for replication in range(replications):
                 case = {"model": model, "machines": (machine,), "seed": scenario.seed + replication}
-                yield Point(values, replication, priced.model_copy(update=case), base.path, tuple(folders))
+                yield Point(values, replication, priced.model_copy(update=case), base.path, folders)
 
 
 def simulated(point: Point) -> dict[str, Any]:

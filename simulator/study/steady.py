@@ -27,7 +27,9 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
     """
     groups: dict[str, dict[str, Point]] = {}
     for key, point in points.items():
-        groups.setdefault(point.scenario.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True), {})[key] = point
+        groups.setdefault(point.scenario.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True), {})[key] = (
+            point
+        )
     for group in groups.values():
         first = next(iter(group.values()))
         try:
@@ -49,9 +51,7 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
         chosen = np.array([index for index, load in enumerate(loads) if load["by_rate"] == by_rate], dtype=int)
         if not len(chosen):
             continue
-        replica = Replica(
-            case.architecture, case.precision, case.machine, prompt[chosen], output[chosen], most[chosen]
-        )
+        replica = Replica(case.architecture, case.precision, case.machine, prompt[chosen], output[chosen], most[chosen])
         load = np.array([loads[index]["load"] for index in chosen]) / replicas
         state = replica.at_rate(load) if by_rate else replica.at_batch(load)
         for place, index in enumerate(chosen):

@@ -14,6 +14,12 @@ from simulator.strict import Strict
 from simulator.study.axes import Values
 from simulator.yaml_source import Source, read_yaml, validate
 
+SHOWN = {
+    "events": ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
+    "steady": ("output_throughput", "ttft_mean_ms", "tpot_mean_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
+}
+"""Metrics of a study that names none, by how it is evaluated."""
+
 Column = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
@@ -34,10 +40,10 @@ class Study(Strict):
         default_factory=dict, description="New column -> arithmetic on columns: output_throughput / average_power_w."
     )
     keep: str | None = Field(None, description="Condition on columns; only rows that meet it are shown and plotted.")
-    metrics: tuple[str, ...] = Field(
-        ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
-        description="Columns of the table and of the plots; the files hold all.",
+    evaluate: Literal["events", "steady"] = Field(
+        "events", description="Every point as a run of the event engine, or its steady state in closed form."
     )
+    metrics: tuple[str, ...] | None = Field(None, description="Columns of the table and plots; the files hold all.")
 
     @model_validator(mode="after")
     def _something_varies(self) -> Study:
@@ -50,6 +56,11 @@ class Study(Strict):
                 lengths = ", ".join(f"{key} {len(column)}" for key, column in group.items())
                 raise ValueError(f"columns that go together are equally long, not {lengths}")
         return self
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics of the table and of the plots."""
+        return self.metrics if self.metrics is not None else SHOWN[self.evaluate]
 
 
 def read_study(path: Path) -> tuple[Study, Source, Path]:

@@ -7,20 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulator.errors import InputError, Problem, RamwiseError, ScenarioError, unknown
+from simulator.errors import InputError, Problem, RamwiseError, ScenarioError, Where, unknown
+from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.steady import student_t
+from simulator.scenario import Scenario
 from simulator.study.axes import points
 from simulator.study.content import Contents
 from simulator.study.executor import computed
 from simulator.study.point import Point, points_of, simulated
+from simulator.study.steady import steady_summaries
 from simulator.study.store import STORE, Result, Store
 from simulator.study.study import Study, read_study
-from simulator.yaml_source import read_yaml
+from simulator.yaml_source import Source, read_yaml
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 PLACE = ("model", "machine", "replication")
+
+
+Row = tuple[Mapping[str, Any], Point | None, str]
+"""Values of what varies, the point, and its key; or no point and why there is none."""
 
 
 @dataclass(frozen=True)
@@ -70,38 +77,67 @@ def sweep(
     """
     study, source, scenario = read_study(path)
     base = read_yaml(scenario, error=ScenarioError)
-    contents = Contents((*folders, scenario.resolve().parent))
-    store = Store(out / STORE)
-    rows: list[tuple[Mapping[str, Any], Point | None, str]] = []  # values, point, key or error
-    wanted: dict[str, Point] = {}
+    beside = scenario.resolve().parent
+    key_of = Contents((*folders, beside)).key if study.evaluate == "events" else Scenario.model_dump_json
+    rows, wanted = _points(study, base, (tuple(folders), beside), source.where(("axes",), key=True), key_of)
+    if study.evaluate == "events":
+        results, count = _by_events(wanted, Store(out / STORE), workers, cluster, progress)
+    else:
+        results, count = dict(_in_closed_form(wanted)), len(wanted)
+    records = [_row(values, point, results, key) for values, point, key in rows]
+    table = _table(records, study, source.where(("derived",)))
+    return Sweep(path.stem, study, table, count, len(rows) - count)
+
+
+def _points(
+    study: Study, base: Source, folders: tuple[tuple[Path, ...], Path], at: Where, key_of: Callable[[Scenario], str]
+) -> tuple[list[Row], dict[str, Point]]:
+    """The rows of the study in order, and its distinct points by key. Raise what is wrong when no point can run."""
+    rows: list[Row] = []
+    distinct: dict[str, Point] = {}
     refused: InputError | None = None
-    at = source.where(("axes",), key=True)
+    first, beside = folders
+    catalogue = Catalogue((*first, beside))
     for changes in points(study.axes, study.together):
         try:
-            found = list(points_of(base, changes, study.replications, folders, at))
-            keys = [contents.key(point.scenario) for point in found]
+            found = list(points_of(base, changes, study.replications, catalogue, first, at))
+            keys = [key_of(point.scenario) for point in found]
         except InputError as error:
             refused = refused or error
             rows.append((changes, None, str(error).splitlines()[0]))
             continue
         for point, key in zip(found, keys, strict=True):
             rows.append((point.values, point, key))
-            if key not in store:
-                wanted.setdefault(key, point)
-    if refused is not None and all(point is None for _, point, _ in rows):
-        raise refused  # no point can run
-    failures: dict[str, Result] = {}
-    for done, (key, result, lasting) in enumerate(_computed(wanted, workers, cluster), 1):
+            distinct.setdefault(key, point)
+    if refused is not None and not distinct:
+        raise refused
+    return rows, distinct
+
+
+def _by_events(
+    wanted: Mapping[str, Point],
+    store: Store,
+    workers: int,
+    cluster: str | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, Result], int]:
+    """The results of all points; those that the store does not have are simulated and kept in it."""
+    new = {key: point for key, point in wanted.items() if key not in store}
+    passing: dict[str, Result] = {}
+    for done, (key, result, lasting) in enumerate(_computed(new, workers, cluster), 1):
         if lasting:
             store.add(key, result)
         else:
-            failures[key] = result
+            passing[key] = result
         if progress is not None:
-            progress(done, len(wanted))
-    records = [_row(values, point, store, failures, key) for values, point, key in rows]
-    return Sweep(
-        path.stem, study, _table(records, study, source.where(("derived",))), len(wanted), len(rows) - len(wanted)
-    )
+            progress(done, len(new))
+    return {key: passing.get(key) or store[key] for key in wanted}, len(new)
+
+
+def _in_closed_form(wanted: Mapping[str, Point]) -> Iterator[tuple[str, Result]]:
+    for key, found in steady_summaries(wanted):
+        failed = isinstance(found, RamwiseError)
+        yield key, {"error": str(found).splitlines()[0]} if failed else {"summary": found}
 
 
 def _computed(wanted: Mapping[str, Point], workers: int, cluster: str | None) -> Iterator[tuple[str, Result, bool]]:
@@ -119,9 +155,7 @@ def _work(task: tuple[str, Point]) -> dict[str, Any]:
     return simulated(task[1])
 
 
-def _row(
-    values: Mapping[str, Any], point: Point | None, store: Store, failures: Mapping[str, Result], key: str
-) -> dict[str, Any]:
+def _row(values: Mapping[str, Any], point: Point | None, results: Mapping[str, Result], key: str) -> dict[str, Any]:
     if point is None:
         return {**values, "error": key}
     machine = point.scenario.machines[0]
@@ -130,9 +164,13 @@ def _row(
         "machine": machine.name or machine.hardware,
         "replication": point.replication,
     }
-    result = store[key] if key in store else failures[key]
-    numbers = {name: value for name, value in result.get("summary", {}).items() if not isinstance(value, (dict, list))}
-    return {**values, **place, **{k: v for k, v in numbers.items() if k not in place}, "error": result.get("error")}
+    numbers = {k: v for k, v in results[key].get("summary", {}).items() if not isinstance(v, (dict, list))}
+    return {
+        **values,
+        **place,
+        **{k: v for k, v in numbers.items() if k not in place},
+        "error": results[key].get("error"),
+    }
 
 
 def _table(records: list[dict[str, Any]], study: Study, at: Any) -> DataFrame:
@@ -144,7 +182,7 @@ def _table(records: list[dict[str, Any]], study: Study, at: Any) -> DataFrame:
         table[name] = _evaluated(table, formula, f"derived.{name}", at, "eval")
     if study.keep is not None:
         table = _evaluated(table, study.keep, "keep", at, "query")
-    missing = [metric for metric in study.metrics if metric not in table.columns]
+    missing = [metric for metric in study.shown if metric not in table.columns]
     if missing:
         raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
     return table.reset_index(drop=True)
@@ -166,7 +204,7 @@ def _means(result: Sweep) -> DataFrame:
     table, by = result.table, [*result.keys, "model", "machine"]
     by = [name for name in by if name in table.columns]
     good = table[table["error"].isna()]
-    metrics = [metric for metric in result.study.metrics if good[metric].dtype != object]
+    metrics = [metric for metric in result.study.shown if good[metric].dtype != object]
     grouped = good.groupby(by, sort=False, dropna=False)[metrics]
     count = grouped.size()
     mean, spread = grouped.mean(), grouped.std()
