@@ -10,6 +10,7 @@ from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
 from simulator.validation.kernels import KERNEL_TABLES
 from simulator.validation.rows import Row, header
+from simulator.validation.serving import Serving
 from simulator.validation.training import Training
 
 
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Kind]] = {
     "inference": Inference,
     "training": Training,
     **KERNEL_TABLES,
+    "serving": Serving,
 }
 
 

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 from simulator.errors import InputError, Problem, Where, nearest
 
@@ -69,12 +70,18 @@ class Row:
         return self.note.startswith(APART)
 
 
+R = TypeVar("R", bound=Row)
 COLUMNS = tuple(field.name for field in fields(Row))
 REQUIRED = ("hardware", "model", "metric", "value", "unit")
 
 
-def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a CSV file (or .csv.gz) with some or all of COLUMNS, in its order; other columns are ignored.
+@overload
+def read_rows(path: str | Path) -> list[Row]: ...
+@overload
+def read_rows(path: str | Path, kind: type[R]) -> list[R]: ...
+def read_rows(path: str | Path, kind: type[Any] = Row) -> list[Any]:
+    """The rows of a CSV file (or .csv.gz) with some or all of the columns of `kind`, in its order; other columns are
+    ignored.
 
     A row without an id is called by its line. Raise MeasurementError with everything that is wrong.
     """
@@ -83,11 +90,11 @@ def read_rows(path: str | Path) -> list[Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or ()
     problems = [_missing(name, columns, path) for name in REQUIRED if name not in columns]
-    rows: list[Row] = []
+    rows: list[Any] = []
     if not problems:
         for record in reader:
             where = Where(str(path), reader.line_num)
-            made = _row(record, where)
+            made = _row(record, where, kind)
             if isinstance(made, Problem):
                 problems.append(made)
             else:
@@ -118,8 +125,8 @@ def _missing(name: str, columns: Iterable[str], path: Path) -> Problem:
     return Problem(f"no column '{name}'", Where(str(path), 1), mend)
 
 
-def _row(record: dict[str, str | None], where: Where) -> Row | Problem:
-    cells = {name: (record.get(name) or "").strip() for name in COLUMNS}
+def _row(record: dict[str, str | None], where: Where, kind: type[R]) -> R | Problem:
+    cells = {field.name: (record.get(field.name) or "").strip() for field in fields(kind)}
     number = cells.pop("value")
     try:
         value = float(number)
@@ -128,7 +135,7 @@ def _row(record: dict[str, str | None], where: Where) -> Row | Problem:
     if not 0 < value < float("inf"):
         return Problem(f"value {number} is not positive", where, "remove the row")
     cells["id"] = cells["id"] or f"{Path(where.file).name}:{where.line}"
-    return Row(value=value, **cells)
+    return kind(value=value, **cells)
 
 
 @dataclass(frozen=True)
@@ -158,8 +165,13 @@ def measurements(files: Sequence[Path | str] = ()) -> list[Row]:
 
     Equal rows count once. Raise MeasurementError when two different rows share an id.
     """
-    seen: dict[str, Row] = {}
-    for row in (row for file in files for row in read_rows(file)) if files else shipped():
+    return once((row for file in files for row in read_rows(file)) if files else shipped())
+
+
+def once(rows: Iterable[R]) -> list[R]:
+    """Each row once, less those that are dropped. Raise MeasurementError when two different rows share an id."""
+    seen: dict[str, R] = {}
+    for row in rows:
         if seen.setdefault(row.id, row) != row:
             raise MeasurementError(f"two different rows are called '{row.id}'; give each its own id")
     return [row for row in seen.values() if not row.dropped]

@@ -1,0 +1,46 @@
+"""Measurements of serving configurations: a row is one metric of a deployment under a number of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from simulator.validation.closed_loop import simulate
+from simulator.validation.compare import Place, Point
+from simulator.validation.deployment import Deployments, Loop, ServingRow
+from simulator.validation.question import Reason
+from simulator.validation.rows import REQUIRED, UNITS, Row, once, read_rows
+
+
+class Serving:
+    """The kind of serving_configurations.csv."""
+
+    columns: ClassVar[frozenset[str]] = frozenset({*REQUIRED, "mode", "attention_dp", "moe_tp", "moe_ep"})
+    shipped: ClassVar[tuple[Path, ...]] = ()
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._deployments = Deployments(folders)
+
+    def rows(self, files: Sequence[Path]) -> list[Row]:
+        """The rows of the files; equal rows count once."""
+        return list(once(row for file in files for row in read_rows(file, ServingRow)))
+
+    def place(self, row: Row) -> Place:
+        """Family, stack and profile of a row; "-" where nothing is known."""
+        family, stack = self._deployments.place(row)
+        return Place(family, stack, self._deployments.profile_name(row))
+
+    def points(self, rows: Sequence[Row]) -> list[Point]:
+        """Simulate every row that can be expressed, in the order of `rows`."""
+        asked = {row.id: self._deployments.loop(row) for row in rows if isinstance(row, ServingRow)}
+        values = simulate(loop for loop in asked.values() if isinstance(loop, Loop))
+        return [self._point(row, asked[row.id], values) for row in rows]
+
+    def _point(self, row: Row, asked: Loop | Reason, values: dict[str, float | Reason]) -> Point:
+        family, stack, _ = self.place(row)
+        value = asked if isinstance(asked, Reason) else values[row.id]
+        if isinstance(value, Reason):
+            return Point(row, family, stack, None, value.text)
+        assumed = asked.assumed if isinstance(asked, Loop) else ""
+        return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)
