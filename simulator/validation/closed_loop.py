@@ -31,6 +31,7 @@ from simulator.validation.question import Reason
 UTILIZATION = 0.9
 BLOCK = 16
 ACCEPTED = 0.75
+ACCEPTED_GROWTH = 0.2
 ROUNDS_OF_N = 3
 
 
@@ -67,10 +68,12 @@ def _together(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
         return np.array([getattr(loop.habits, name) for loop in loops], dtype=float)
 
     clients, prompt, output = column("clients"), column("input_tokens"), column("output_tokens")
-    chunk, held, mixed, drafts = habit("chunk"), habit("held"), habit("mixed") > 0, habit("drafts")
+    chunk, poll, held, mixed, drafts = (habit(name) for name in ("chunk", "poll", "held", "mixed", "drafts"))
+    mixed = mixed > 0
     room = _room(loops, prompt + output / 2)
     running = np.minimum(np.minimum(clients, np.maximum(room, 1.0)), habit("limit"))
-    accepted = np.sum([ACCEPTED**k * (drafts >= k) for k in range(1, 4)], axis=0) + 1.0
+    accept = 1 - (1 - ACCEPTED) * (output / 1024) ** -ACCEPTED_GROWTH
+    accepted = np.sum([accept**k * (drafts >= k) for k in range(1, 4)], axis=0) + 1.0
     checked = 1.0 + drafts
     slower = 1.0 + drafts / architecture.layer_count
     pieces = np.ceil(prompt / chunk)
@@ -85,26 +88,25 @@ def _together(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
         return step_seconds(architecture, precision, machine, steps)
 
     nothing, one = np.zeros(len(loops)), np.full(len(loops), float(dp))
-    alone = seconds(nothing, one, prompt / pieces) * pieces
+    each_draft = float(machine.stack.step_overhead)
     full = seconds(nothing, dp * together, prompt / pieces) * pieces / (dp * together)
     decoding = running.copy()
     for _ in range(ROUNDS_OF_N):
-        plain = seconds(decoding, nothing, nothing) * slower
+        plain = seconds(decoding, nothing, nothing) * slower + drafts * each_draft
         joins = np.maximum(decoding - 1, 0.0) * accepted / (output * dp) * pieces
-        several = np.maximum(1.0, joins)
-        shared = seconds(decoding, one * several, prompt / pieces) * slower
-        with_prompt = np.where(mixed, shared, alone / pieces + plain)
+        group = np.clip(joins * poll, 1.0, together)
+        alone = seconds(nothing, one * group, prompt / pieces) / group
+        shared = seconds(decoding, one * np.maximum(1.0, joins), prompt / pieces) * slower + drafts * each_draft
+        with_prompt = np.where(mixed, shared, alone + plain)
         share = np.minimum(1.0, joins)
-        step = np.where(
-            mixed, (1 - share) * plain + share * with_prompt, plain + joins * alone / pieces
-        )
-        own = np.where(mixed, with_prompt * pieces, alone)
+        step = np.where(mixed, (1 - share) * plain + share * with_prompt, plain + joins * alone)
+        own = np.where(mixed, with_prompt * pieces, alone * group * pieces)
         load = np.minimum(0.9, share * own / pieces / step)
-        wait = own * load / (2 * (1 - load)) * (clients - 1) / clients
-        steady = (0.5 + held) * step + own + wait
+        wait = np.where(poll > 1, 0.0, own * load / (2 * (1 - load)) * (clients - 1) / clients)
+        steady = (0.5 * poll + held) * step + own + wait
         answer = output * step / accepted
         decoding = running * answer / (answer + steady)
-    burst = (clients + 1) / 2 * full + (0.5 + held) * step
+    burst = (clients + 1) / 2 * full + (0.5 * poll + held) * step
     queued = np.maximum(clients / running - 1, 0.0) * (answer + steady)
     spare = habit("spare") * answer / clients
     rounds = column("rounds")

@@ -40,13 +40,15 @@ class Habits:
 
     chunk       most prompt tokens of a step
     mixed       whether prompts share a step with decoding sequences
-    held        decode steps that pass before an arrived prompt is seen or its first token is sent
+    poll        decode steps between two looks for new prompts, which then run together
+    held        decode steps from there to the first token at the client, beside its own
     spare       clients that wait because the server's batch is smaller than the concurrency by so many
     drafts      tokens that a speculative step checks beside the next one
     """
 
     chunk: float
     mixed: bool
+    poll: float
     held: float
     spare: float
     drafts: int
@@ -172,17 +174,21 @@ def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reaso
 def habits(row: ServingRow, architecture: Architecture, parallelism: Parallelism, clients: float) -> Habits:
     """The first fitting entry of aliases/loops.csv; the more that it states the sooner it is tried."""
     date = _DATE.search(row.note)
-    entry = next(
-        e
-        for e in aliases.longest(
-            "loops", engine=row.engine, chip=row.hardware, model=architecture.name, date=date[1] if date else ""
-        )
-        if e["layout"] in ("", str(parallelism))
+    entry = max(
+        (
+            e
+            for e in aliases.longest(
+                "loops", engine=row.engine, chip=row.hardware, model=architecture.name, date=date[1] if date else ""
+            )
+            if e["layout"] in ("", str(parallelism)) and clients >= float(e["clients"])
+        ),
+        key=lambda e: (len(e["engine"]), len(e["chip"]), len(e["model"]), len(e["date"]), float(e["clients"])),
     )
     drafts = entry["drafts"] or "0"
     return Habits(
         float(entry["chunk"]),
         entry["mixed"] == "yes",
+        float(entry["poll"]),
         float(entry["held"]),
         float(entry["spare"]),
         int(drafts if parallelism.dp == 1 else min(int(drafts), 1)),
