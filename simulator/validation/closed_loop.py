@@ -1,16 +1,15 @@
-"""Closed forms of a client's closed loop: mean time per output token and mean time to first token.
+"""Closed forms of clients in a closed loop: the mean time per output token, and to the first one.
 
-With N sequences decoding, of `input` and `output` tokens, f = N * accepted / (output * groups) groups of prompts join
-in a step (a group is one prompt for each attention rank). t_d is the step without a prompt, t_m with a group:
+N sequences decode, with `input` and `output` tokens and `accepted` of them a step (1 without speculation), over dp
+ranks of the attention, each of which takes one prompt at a time: J = N * accepted * pieces / (output * dp) pieces of
+prompts join in a step. t_d is a step without a prompt, t_m one shared with a piece for each rank, t_p a piece alone:
 
-    step = (1 - f) t_d + f t_m        prompts share steps with decoding sequences
-    step = t_d + f t_p                prompts run alone, and decoding waits
-    time per output token = step / accepted
+    step = (1 - J) t_d + J t_m     or, where prompts run alone,  t_d + J t_p;  time per output token = step / accepted
+    first token = (poll/2 + held) * step + the prompt's own steps + its wait for others (M/D/1, load J t_m / step)
 
-    time to first token, steady = step/2 + held * step + its own steps + waiting for other prompts (M/D/1)
-    the first request of each client arrives in one burst: (clients + 1)/2 * time of a prompt in full steps
-
-If the KV cache holds fewer sequences than there are clients, the others wait for (clients - held)/held of a request.
+The first requests of all clients arrive at once: their mean wait is (clients + 1)/2 prompts, in full steps. Where the
+KV cache holds fewer sequences than there are clients, the others stand in line for (clients - N)/N of an answer.
+A sequence is answering for answer / (answer + first token) of the time, which gives N.
 """
 
 from __future__ import annotations
@@ -20,23 +19,34 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
 from simulator.errors import RamwiseError
 from simulator.model.number_format import Precision
-from simulator.validation.deployment import Loop
+from simulator.validation.deployment import ROUNDS, Loop
 from simulator.validation.predict import Step, step_seconds
 from simulator.validation.question import Reason
 
 UTILIZATION = 0.9
+"""Share of a chip's memory for weights and cache (vLLM's default)."""
+
 BLOCK = 16
+"""Tokens of a block of the cache."""
+
 ACCEPTED = 0.75
+"""Chance that a drafted token is kept, in an answer of 1,000 tokens (fit to rows of DeepSeek-R1)."""
+
 ACCEPTED_GROWTH = 0.2
-ROUNDS_OF_N = 3
+"""The chance of a refusal falls with the length of the answer to this power: long answers to random prompts repeat
+themselves (fit to the same rows, answers of 1,000 and 8,000 tokens)."""
+
+MOST_LOAD = 0.9
+"""Load of the prompts above which the M/D/1 form is not followed: a closed loop has no queue without bound."""
+
+REFINEMENTS = 3
 
 
 def simulate(loops: Iterable[Loop]) -> dict[str, float | Reason]:
-    """Row id -> seconds, or why the costs refuse it."""
+    """Row id -> seconds, or why the costs refuse it. Loops of one model on one machine are priced at once."""
     groups: dict[tuple[int, str, Precision], list[Loop]] = defaultdict(list)
     for loop in loops:
         groups[id(loop.machine), loop.architecture.name, loop.precision].append(loop)
@@ -44,74 +54,70 @@ def simulate(loops: Iterable[Loop]) -> dict[str, float | Reason]:
     for members in groups.values():
         alike: dict[tuple[object, ...], list[Loop]] = defaultdict(list)
         for loop in members:
-            alike[loop.clients, loop.input_tokens, loop.output_tokens, loop.habits].append(loop)
+            alike[loop.clients, loop.input_tokens, loop.output_tokens, loop.habits, loop.row.public].append(loop)
         try:
-            values = _together([same[0] for same in alike.values()])
+            seconds = _seconds([same[0] for same in alike.values()])
         except RamwiseError as error:
             found |= {loop.row.id: Reason(str(error).splitlines()[0]) for loop in members}
             continue
         for index, same in enumerate(alike.values()):
-            found |= {loop.row.id: float(values[loop.row.metric][index]) for loop in same}
+            found |= {loop.row.id: float(seconds[loop.row.metric][index]) for loop in same}
     return found
 
 
-def _together(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
-    """Metric -> seconds of each loop; all of one model on one machine."""
+def _seconds(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
+    """Metric -> seconds of each loop; all are of one model on one machine."""
     first = loops[0]
-    architecture, precision, machine = first.architecture, first.precision, first.machine
-    dp = machine.parallelism.dp
+    dp, layers = first.machine.parallelism.dp, first.architecture.layer_count
 
     def column(name: str) -> np.ndarray:
-        return np.array([getattr(loop, name) for loop in loops], dtype=float)
+        return np.array([float(getattr(loop, name)) for loop in loops])
 
     def habit(name: str) -> np.ndarray:
-        return np.array([getattr(loop.habits, name) for loop in loops], dtype=float)
+        return np.array([float(getattr(loop.habits, name)) for loop in loops])
 
-    clients, prompt, output = column("clients"), column("input_tokens"), column("output_tokens")
-    chunk, poll, held, mixed, drafts = (habit(name) for name in ("chunk", "poll", "held", "mixed", "drafts"))
-    mixed = mixed > 0
-    room = _room(loops, prompt + output / 2)
-    running = np.minimum(np.minimum(clients, np.maximum(room, 1.0)), habit("limit"))
-    accept = 1 - (1 - ACCEPTED) * (output / 1024) ** -ACCEPTED_GROWTH
-    accepted = np.sum([accept**k * (drafts >= k) for k in range(1, 4)], axis=0) + 1.0
-    checked = 1.0 + drafts
-    slower = 1.0 + drafts / architecture.layer_count
-    pieces = np.ceil(prompt / chunk)
-    together = np.maximum(1.0, np.floor(chunk / prompt))
+    clients, prompt, output = (column(name) for name in ("clients", "input_tokens", "output_tokens"))
+    chunk, poll, held, drafts = (habit(name) for name in ("chunk", "poll", "held", "drafts"))
+    mixed = habit("mixed") > 0
+    kept = 1.0 - (1.0 - ACCEPTED) * (output / 1000.0) ** -ACCEPTED_GROWTH
+    accepted = 1.0 + sum(kept**k * (drafts >= k) for k in range(1, int(drafts.max()) + 1))
     context = prompt + output / 2
+    running = np.minimum(clients, np.maximum(_room(loops, prompt + habit("kept") * output), 1.0))
+    pieces = np.ceil(prompt / chunk)
+    piece, most = prompt / pieces, np.maximum(1.0, np.floor(chunk / prompt))
 
-    def seconds(decoding: np.ndarray, prompts: np.ndarray, length: np.ndarray) -> np.ndarray:
+    def step_of(decoding: np.ndarray | float, prompts: np.ndarray | float) -> np.ndarray:
+        """A step in which each decoding sequence has 1 + drafts tokens; a draft costs a layer and a start."""
+        n, p = np.broadcast_to(decoding, clients.shape), np.broadcast_to(prompts, clients.shape)
+        tokens = 1.0 + drafts
         steps = [
-            Step(n * q, c / q, p, x)
-            for n, q, c, p, x in zip(decoding, checked, context, prompts, length, strict=True)
+            Step(*step)
+            for step in zip((n * tokens).tolist(), (context / tokens).tolist(), p.tolist(), piece.tolist(), strict=True)
         ]
-        return step_seconds(architecture, precision, machine, steps)
+        seconds = step_seconds(first.architecture, first.precision, first.machine, steps)
+        drafting = drafts * (seconds / layers + float(first.machine.stack.step_overhead))
+        return np.asarray(seconds + np.where(n > 0, drafting, 0.0))
 
-    nothing, one = np.zeros(len(loops)), np.full(len(loops), float(dp))
-    each_draft = float(machine.stack.step_overhead)
-    full = seconds(nothing, dp * together, prompt / pieces) * pieces / (dp * together)
-    decoding = running.copy()
-    for _ in range(ROUNDS_OF_N):
-        plain = seconds(decoding, nothing, nothing) * slower + drafts * each_draft
-        joins = np.maximum(decoding - 1, 0.0) * accepted / (output * dp) * pieces
-        group = np.clip(joins * poll, 1.0, together)
-        alone = seconds(nothing, one * group, prompt / pieces) / group
-        shared = seconds(decoding, one * np.maximum(1.0, joins), prompt / pieces) * slower + drafts * each_draft
-        with_prompt = np.where(mixed, shared, alone + plain)
-        share = np.minimum(1.0, joins)
-        step = np.where(mixed, (1 - share) * plain + share * with_prompt, plain + joins * alone)
-        own = np.where(mixed, with_prompt * pieces, alone * group * pieces)
-        load = np.minimum(0.9, share * own / pieces / step)
+    decoding = running
+    for _ in range(REFINEMENTS):
+        plain = step_of(decoding, 0.0)
+        joins = np.maximum(decoding - 1, 0.0) * accepted * pieces / (output * dp)
+        group = np.clip(joins * poll, 1.0, most)
+        alone = step_of(0.0, dp * group) / group
+        shared = step_of(decoding, dp * np.maximum(joins, 1.0))
+        share = np.minimum(joins, 1.0)
+        step = np.where(mixed, (1.0 - share) * plain + share * shared, plain + joins * alone)
+        own = pieces * np.where(mixed, shared, alone * group)
+        load = np.minimum(MOST_LOAD, share * own / pieces / step)
         wait = np.where(poll > 1, 0.0, own * load / (2 * (1 - load)) * (clients - 1) / clients)
-        steady = (0.5 * poll + held) * step + own + wait
+        seen = (poll / 2 + held) * step
+        steady = seen + own + wait
         answer = output * step / accepted
         decoding = running * answer / (answer + steady)
-    burst = (clients + 1) / 2 * full + (0.5 * poll + held) * step
-    queued = np.maximum(clients / running - 1, 0.0) * (answer + steady)
-    spare = habit("spare") * answer / clients
-    rounds = column("rounds")
-    to_first = burst / rounds + steady * (1 - 1 / rounds) + queued + spare
-    return {"tpot_ms": step / accepted, "ttft_ms": to_first}
+    burst = seen + (clients + 1) / 2 * pieces * step_of(0.0, dp * most) / (dp * most)
+    share = np.array([1.0 / ROUNDS if loop.row.public else 0.0 for loop in loops])
+    line = np.maximum(clients / running - 1.0, 0.0) * (answer + steady) + habit("spare") / clients * answer
+    return {"tpot_ms": step / accepted, "ttft_ms": share * burst + (1.0 - share) * steady + line}
 
 
 def _room(loops: Sequence[Loop], tokens: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""What a row of a serving configuration states: a client's closed loop over a deployment, read from its columns."""
+"""What a row of a serving configuration states: clients in a closed loop with a deployment, read from its columns."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from simulator.cost.machine import Machine
 from simulator.model.architecture import Architecture
@@ -13,37 +14,62 @@ from simulator.validation import aliases
 from simulator.validation.question import Interpreter, Reason
 from simulator.validation.rows import UNITS, Row
 
-_FORMATS = re.compile(r"gemm (\S*), moe (\S*);")
-_DATE = re.compile(r"measured (\S+);")
+METRICS = ("tpot_ms", "ttft_ms")
 
 SHORTEST = 0.8
 """Lengths of the public benchmark are drawn evenly between this share of the stated ones and all of them
-(InferenceX: its range ratio)."""
+(InferenceX, its range ratio)."""
 
 ROUNDS = 10
-"""Requests of the public benchmark for each client; the first of each arrives in one burst."""
+"""Requests of each client in the public benchmark; the first of all clients arrive in one burst."""
+
+_FORMATS = re.compile(r"gemm (\S*), moe (\S*);")
+_DATE = re.compile(r"measured (\S+);")
 
 
 @dataclass(frozen=True)
 class ServingRow(Row):
-    """One metric of one deployment; `concurrency_or_batch` counts the clients of one attention rank."""
+    """One metric of one deployment; `concurrency_or_batch` counts the clients of one rank of the attention."""
 
     mode: str
     attention_dp: str
     moe_tp: str
     moe_ep: str
 
+    @property
+    def date(self) -> str:
+        """When it was measured, "" where the note does not say."""
+        found = _DATE.search(self.note)
+        return found[1] if found else ""
+
+    @property
+    def public(self) -> bool:
+        """Whether it was copied from the public benchmark, whose rows alone state `attention_dp`."""
+        return bool(self.attention_dp)
+
+    @property
+    def doubt(self) -> str:
+        """As of any row; or the columns do not state what was measured (aliases/doubts.csv)."""
+        if self.mode == "disagg":
+            return "prefill and decode in pools of their own, their batches not stated"
+        fitting = aliases.longest(
+            "doubts", engine=self.engine, chip=self.hardware, model=self.model, date=self.date, metric=self.metric
+        )
+        clients = float(self.concurrency_or_batch or 0)
+        return next((e["reason"] for e in fitting if clients >= float(e["clients"])), super().doubt)
+
 
 @dataclass(frozen=True)
 class Habits:
-    """What an engine does in this loop beside its steps' cost (aliases/loops.csv).
+    """What an engine does in a loop beside the cost of its steps (aliases/loops.csv, from the benchmark's recipes).
 
-    chunk       most prompt tokens of a step
-    mixed       whether prompts share a step with decoding sequences
-    poll        decode steps between two looks for new prompts, which then run together
-    held        decode steps from there to the first token at the client, beside its own
-    spare       clients that wait because the server's batch is smaller than the concurrency by so many
-    drafts      tokens that a speculative step checks beside the next one
+    chunk   most prompt tokens of a step
+    mixed   prompts share steps with decoding sequences; else they run alone
+    poll    decode steps between two looks for new prompts, which then run together
+    held    decode steps from there to the first token at the client, beside the prompt's own
+    spare   clients more than the server's batch, always in line
+    kept    share of an answer's tokens for which the cache must have room when it starts
+    drafts  tokens that a speculative step checks beside the next one
     """
 
     chunk: float
@@ -51,22 +77,24 @@ class Habits:
     poll: float
     held: float
     spare: float
+    kept: float
     drafts: int
-    limit: float
 
 
 @dataclass(frozen=True)
 class Loop:
-    """A row that can be simulated: `clients` send a request, wait for all of its answer, and send the next."""
+    """A row that can be simulated: each of `clients` sends a request, waits for all of the answer, sends the next.
+
+    Lengths are means, in tokens.
+    """
 
     row: ServingRow
     architecture: Architecture
     machine: Machine
     precision: Precision
     clients: float
-    input_tokens: float  # mean of the drawn lengths
+    input_tokens: float
     output_tokens: float
-    rounds: float
     habits: Habits
     assumed: str = ""
 
@@ -82,9 +110,9 @@ class Deployments(Interpreter):
     def loop(self, row: ServingRow) -> Loop | Reason:
         """The loop of `row`, or the first reason why there is none."""
         if row.mode == "disagg":
-            return Reason("disaggregated: prefill and decode in pools of their own")
-        if row.metric not in ("tpot_ms", "ttft_ms"):
-            return Reason(f"metric {row.metric} has no closed form")
+            return Reason(row.doubt)
+        if row.metric not in METRICS or row.unit not in UNITS:
+            return Reason(f"metric {row.metric} in {row.unit} has no closed form")
         profile = self._profile(row)
         if isinstance(profile, Reason):
             return profile
@@ -107,45 +135,44 @@ class Deployments(Interpreter):
         if parallelism.chips > profile.node.chips:
             return Reason(f"{parallelism.chips} chips, more than one {profile.name}")
         try:
-            lengths = float(row.input_len), float(row.output_len)
+            prompt, output = float(row.input_len), float(row.output_len)
         except ValueError:
             return Reason("lengths are not numbers")
-        public = bool(row.attention_dp)
-        mean = (1 + SHORTEST) / 2 if public else 1.0
+        drawn = (1 + SHORTEST) / 2 if row.public else 1.0
         return Loop(
             row,
             architecture,
             self._machine(profile, stack, parallelism),
             precision,
             clients,
-            mean * lengths[0],
-            mean * lengths[1],
-            ROUNDS,
+            drawn * prompt,
+            drawn * output,
             habits(row, architecture, parallelism, clients),
             assumed,
         )
 
 
 def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
-    """The layout and the clients of all attention ranks.
+    """The layout, and the clients of all ranks of the attention.
 
-    Rows copied from the public benchmark (those that state `attention_dp`) were written by a converter that took its
-    columns TP and EP, which span the same chips, for factors: tp and n_chips (or attention_dp and n_chips) are
-    TP * EP, moe_tp is TP. The same measurement stands in the file with n_chips = TP as well. With vLLM it wrote TP
-    beside attention_dp = EP instead. Other rows state each factor for itself, and moe_tp * moe_ep chips.
+    The public benchmark states TP and EP over the same chips. Whoever copied its rows took them for factors: moe_tp is
+    TP, moe_ep is EP, and n_chips and tp (or attention_dp, where the attention is data parallel) are TP * EP. The same
+    measurements stand in the file with n_chips = TP as well, which shows it. For vLLM it took attention_dp = EP, tp =
+    TP and moe_ep = n_chips = TP * EP. Rows of other origin have moe_tp * moe_ep chips.
     """
     try:
         chips, tp, moe_tp, moe_ep = (int(text) for text in (row.n_chips, row.tp, row.moe_tp, row.moe_ep))
         dp = int(row.attention_dp or 1)
-        each = float(row.concurrency_or_batch)
+        clients = dp * float(row.concurrency_or_batch)
     except ValueError:
         return Reason("layout or concurrency not stated")
-    if not row.attention_dp:
+    if min(chips, tp, moe_tp, moe_ep, dp) < 1 or clients <= 0:
+        return Reason("layout or concurrency not stated")
+    if not row.public:
         dp = max(chips, moe_tp * moe_ep) // tp
-        return Parallelism(tp=tp, dp=dp, ep=moe_ep), each * dp
-    clients = each * dp
+        return Parallelism(tp=tp, dp=dp, ep=moe_ep), dp * clients
     if moe_tp == moe_ep > 1 and chips == moe_tp * moe_ep:
-        return (Parallelism(tp=moe_tp, ep=moe_ep) if dp == 1 else Parallelism(dp=moe_tp, ep=moe_ep)), clients
+        return Parallelism(tp=moe_tp, ep=moe_ep) if dp == 1 else Parallelism(dp=moe_tp, ep=moe_ep), clients
     if dp == tp > 1 and chips == moe_ep == dp * tp:
         return Parallelism(tp=tp, ep=tp), clients
     if chips != tp * dp:
@@ -154,43 +181,26 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
 
 
 def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reason:
-    """Number formats by tensor class, from what the note says of matrices and experts (aliases/checkpoints.csv)."""
+    """Number formats by tensor class, from what the note says of the matrices (aliases/checkpoints.csv)."""
     found = _FORMATS.search(row.note)
-    gemm = found[1] if found else row.dtype_weights
-    entries = [e for e in aliases.longest("checkpoints", model=architecture.name) if e["gemm"] == gemm]
-    if not entries:
-        return Reason(f"number format {gemm}")
-    entry = entries[0]
-    return Precision(
-        weights=entry["weights"],
-        kv=entry["kv"],
-        experts=entry["experts"] or None,
-        attention=entry["attention"] or None,
-        embedding="bf16",
-        head=entry["head"] or None,
-    )
+    stated = found[1] if found else row.dtype_weights
+    entry = next((e for e in aliases.longest("checkpoints", model=architecture.name) if e["gemm"] == stated), None)
+    if entry is None:
+        return Reason(f"number format {stated}")
+    parts: dict[str, Any] = {name: entry[name] or None for name in ("experts", "attention", "head")}
+    return Precision(weights=entry["weights"], kv=entry["kv"], embedding="bf16", **parts)
 
 
 def habits(row: ServingRow, architecture: Architecture, parallelism: Parallelism, clients: float) -> Habits:
-    """The first fitting entry of aliases/loops.csv; the more that it states the sooner it is tried."""
-    date = _DATE.search(row.note)
-    entry = max(
-        (
-            e
-            for e in aliases.longest(
-                "loops", engine=row.engine, chip=row.hardware, model=architecture.name, date=date[1] if date else ""
-            )
-            if e["layout"] in ("", str(parallelism)) and clients >= float(e["clients"])
-        ),
-        key=lambda e: (len(e["engine"]), len(e["chip"]), len(e["model"]), len(e["date"]), float(e["clients"])),
-    )
-    drafts = entry["drafts"] or "0"
-    return Habits(
-        float(entry["chunk"]),
-        entry["mixed"] == "yes",
-        float(entry["poll"]),
-        float(entry["held"]),
-        float(entry["spare"]),
-        int(drafts if parallelism.dp == 1 else min(int(drafts), 1)),
-        float(entry["limit"]),
-    )
+    """The entry of aliases/loops.csv that states most of what the row is; of those alike, of the most clients."""
+    names = {"engine": row.engine, "chip": row.hardware, "model": architecture.name, "date": row.date}
+    fitting = [
+        entry
+        for entry in aliases.longest("loops", **names)
+        if entry["layout"] in ("", str(parallelism)) and clients >= float(entry["clients"])
+    ]
+    entry = max(fitting, key=lambda e: ([len(e[name]) for name in names], float(e["clients"])))
+    # With data-parallel attention the recipes of speculative runs draft one token.
+    drafts = int(entry["drafts"]) if parallelism.dp == 1 else min(int(entry["drafts"]), 1)
+    chunk, poll, held, spare, kept = (float(entry[name]) for name in ("chunk", "poll", "held", "spare", "kept"))
+    return Habits(chunk, entry["mixed"] == "yes", poll, held, spare, kept, drafts)

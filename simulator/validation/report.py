@@ -76,6 +76,7 @@ def _parts(validation: Validation, width: int) -> list[RenderableType]:
     if apart.rows:
         what = f": median error {_hundred(apart.median_ape)} % of the {apart.simulated} simulated"
         notes.append(f"{apart.rows:>6,} rows in doubt, kept apart{what if apart.simulated else ''}")
+        notes += [f"{rows:>6,}   {reason}" for reason, rows in validation.doubts.items()]
     return [*parts, *(Text(note) for note in notes)]
 
 

@@ -65,9 +65,14 @@ class Row:
         return self.note.startswith(DROPPED)
 
     @property
+    def doubt(self) -> str:
+        """Why the row is reported but counts in no figure, "" where it counts."""
+        return "doubted in their note" if self.note.startswith(APART) else ""
+
+    @property
     def apart(self) -> bool:
-        """The note doubts the row: it is reported, but counts in no figure."""
-        return self.note.startswith(APART)
+        """Whether it is doubted."""
+        return bool(self.doubt)
 
 
 R = TypeVar("R", bound=Row)

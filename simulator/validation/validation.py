@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,12 @@ class Validation:
         return reasons(self.points)
 
     @property
+    def doubts(self) -> dict[str, int]:
+        """Why rows are kept apart -> rows, the most frequent first."""
+        found = Counter(point.row.doubt or "out of line (measurements/excluded.csv)" for point in self.apart)
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+    @property
     def assumed(self) -> dict[str, int]:
         """What was taken because rows do not say it -> simulated rows that rest on it."""
         found: dict[str, int] = {}
@@ -61,6 +68,7 @@ class Validation:
             "not_simulated": self.not_simulated,
             "apart": {
                 **figures(self.apart).document(),
+                "reasons": self.doubts,
                 "rows": [point.document() for point in self.apart if point.simulated is not None],
             },
             "excluded": self.excluded,

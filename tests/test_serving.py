@@ -1,0 +1,148 @@
+"""Serving configurations: what their columns state, and the closed forms of a loop of clients against a slow twin."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.model.parallelism import Parallelism
+from simulator.validation import validate
+from simulator.validation.closed_loop import simulate
+from simulator.validation.deployment import Deployments, Habits, Loop, ServingRow, layout
+from simulator.validation.kinds import kind_of
+from simulator.validation.question import Reason
+
+AGG = {
+    "hardware": "h100-sxm",
+    "n_chips": "8",
+    "model": "meta-llama/Llama-3.1-70B",
+    "dtype_weights": "fp8",
+    "tp": "8",
+    "pp": "1",
+    "ep": "1",
+    "dp": "1",
+    "engine": "vllm 0.18.0",
+    "input_len": "1024",
+    "output_len": "1024",
+    "concurrency_or_batch": "16",
+    "metric": "tpot_ms",
+    "value": "10",
+    "unit": "ms",
+    "note": "measured 2026-03-27; gemm fp8, moe fp8; batch is the client concurrency",
+    "mode": "agg",
+    "attention_dp": "1",
+    "moe_tp": "8",
+    "moe_ep": "1",
+}
+COLUMNS = [field.name for field in fields(ServingRow)]
+
+
+def made(folder: Path, *changes: dict[str, str]) -> Path:
+    """A file with one row for each change of AGG, their ids s0, s1, ..."""
+    path = folder / "mine.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="")
+        writer.writeheader()
+        for index, change in enumerate(changes):
+            writer.writerow({**AGG, "id": f"s{index}", **change})
+    return path
+
+
+def row(**change: str) -> ServingRow:
+    cells = dict.fromkeys(COLUMNS, "") | AGG | change
+    return ServingRow(**{**cells, "value": float(cells["value"])})  # type: ignore[arg-type]
+
+
+def loop(**change: str) -> Loop:
+    found = Deployments().loop(row(**change))
+    assert isinstance(found, Loop)
+    return found
+
+
+def seconds(asked: Loop) -> float:
+    found = simulate([asked])[asked.row.id]
+    assert isinstance(found, float)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("columns", "parallelism", "clients"),
+    [
+        # n_chips, tp, attention_dp, moe_tp, moe_ep: TP and EP of the benchmark span the same chips
+        ("8 8 1 8 1", Parallelism(tp=8), 16),
+        ("8 8 1 1 8", Parallelism(tp=8, ep=8), 16),
+        ("64 64 1 8 8", Parallelism(tp=8, ep=8), 16),
+        ("4 4 1 2 2", Parallelism(tp=2, ep=2), 16),
+        ("8 1 8 1 8", Parallelism(dp=8, ep=8), 128),
+        ("64 1 64 8 8", Parallelism(dp=8, ep=8), 1024),
+        ("16 4 4 1 16", Parallelism(tp=4, ep=4), 64),
+        # of other origin each factor stands for itself
+        ("4 4  2 2", Parallelism(tp=4, ep=2), 16),
+        ("2 2  4 1", Parallelism(tp=2, dp=2), 32),
+    ],
+)
+def test_layouts_and_clients(columns: str, parallelism: Parallelism, clients: float) -> None:
+    names = ("n_chips", "tp", "attention_dp", "moe_tp", "moe_ep")
+    assert layout(row(**dict(zip(names, columns.split(" "), strict=True)))) == (parallelism, clients)
+
+
+@pytest.mark.parametrize("change", [{"tp": ""}, {"tp": "3"}, {"concurrency_or_batch": "0"}, {"moe_ep": "many"}])
+def test_a_layout_that_is_not_stated_is_a_reason(change: dict[str, str]) -> None:
+    assert isinstance(layout(row(**change)), Reason)
+
+
+def test_the_columns_tell_the_kind_and_pools_are_kept_apart(tmp_path: Path) -> None:
+    path = made(tmp_path, {}, {"mode": "disagg", "tp": "", "moe_tp": "", "concurrency_or_batch": ""})
+    assert kind_of(path) == "serving"
+    found = validate([path])
+    assert found.overall.coverage == 1.0
+    assert [point.row.id for point in found.apart] == ["s1"]
+    assert "pools" in found.apart[0].reason
+
+
+def test_checkpoints_are_what_was_published() -> None:
+    note = "measured 2026-03-27; gemm nvfp4, moe nvfp4; x"
+    sparse = loop(model="openai/gpt-oss-120b", note=note)
+    assert (sparse.precision.weights, sparse.precision.experts) == ("bf16", "mxfp4")
+    assert isinstance(Deployments().loop(row(note="gemm fp3, moe fp3; x")), Reason)
+
+
+def test_a_time_per_token_is_that_of_a_loop_stepped_through() -> None:
+    """Twin: one slot a client, a prompt a step; the clients' answers are drawn apart by their starts."""
+    asked = loop(concurrency_or_batch="8", engine="vllm 0.18.0")
+    asked = replace(asked, output_tokens=200.0, habits=Habits(8192.0, True, 1.0, 0.0, 0.0, 0.5, 0))
+    from simulator.validation.predict import Step, step_seconds
+
+    context = asked.input_tokens + asked.output_tokens / 2
+    steps = [Step(n, context, p, asked.input_tokens) for n in range(9) for p in (0.0, 1.0)]
+    cost = step_seconds(asked.architecture, asked.precision, asked.machine, steps).reshape(9, 2)
+    left = np.linspace(25, 200, 8).astype(int).tolist()  # tokens to go of each client; 0: its prompt is next
+    spent, tokens = 0.0, 0
+    for _ in range(20_000):
+        waiting = [i for i, k in enumerate(left) if k == 0][:1]
+        running = [i for i, k in enumerate(left) if k > 0]
+        spent += float(cost[len(running), len(waiting)]) * len(running)
+        tokens += len(running)
+        for i in running:
+            left[i] -= 1
+        for i in waiting:
+            left[i] = 199  # the prompt's step gave the first token
+    assert seconds(asked) == pytest.approx(spent / tokens, rel=0.02)
+
+
+def test_more_clients_wait_longer_and_a_full_cache_makes_a_line() -> None:
+    few, many = (seconds(loop(metric="ttft_ms", concurrency_or_batch=n)) for n in ("4", "64"))
+    assert few < many
+    # 512 answers of 8,000 tokens do not fit two chips: those in line wait for others to end
+    narrow = {"n_chips": "2", "tp": "2", "moe_tp": "2", "output_len": "8192", "metric": "ttft_ms"}
+    assert seconds(loop(concurrency_or_batch="512", **narrow)) > 60.0
+
+
+def test_drafts_save_time_while_the_batch_is_small() -> None:
+    asked = loop(model="deepseek-ai/DeepSeek-R1", hardware="b200-sxm", concurrency_or_batch="4")
+    drafting = replace(asked, habits=replace(asked.habits, drafts=3))
+    assert 0.3 < seconds(drafting) / seconds(asked) < 0.8
