@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from simulator.cost.machine import Machine
@@ -22,6 +23,10 @@ SHORTEST = 0.8
 
 ROUNDS = 10
 """Requests of each client in the public benchmark; the first of all clients arrive in one burst."""
+
+ATTENTION_CUT = ("vllm 0.17", "vllm 0.18")
+"""Engines whose rows state data-parallel attention and had it cut: their measurements stand under attention_dp = 1
+too."""
 
 _FORMATS = re.compile(r"gemm (\S*), moe (\S*);")
 _DATE = re.compile(r"measured (\S+);")
@@ -157,8 +162,8 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
 
     The public benchmark states TP and EP over the same chips. Whoever copied its rows took them for factors: moe_tp is
     TP, moe_ep is EP, and n_chips and tp (or attention_dp, where the attention is data parallel) are TP * EP. The same
-    measurements stand in the file with n_chips = TP as well, which shows it. For vLLM it took attention_dp = EP, tp =
-    TP and moe_ep = n_chips = TP * EP. Rows of other origin have moe_tp * moe_ep chips.
+    measurements stand in the file with n_chips = TP as well, which shows it. For vLLM with data-parallel attention it
+    took attention_dp = EP, tp = TP and moe_ep = n_chips = TP * EP. Rows of other origin have moe_tp * moe_ep chips.
     """
     try:
         chips, tp, moe_tp, moe_ep = (int(text) for text in (row.n_chips, row.tp, row.moe_tp, row.moe_ep))
@@ -174,7 +179,9 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
     if moe_tp == moe_ep > 1 and chips == moe_tp * moe_ep:
         return Parallelism(tp=moe_tp, ep=moe_ep) if dp == 1 else Parallelism(dp=moe_tp, ep=moe_ep), clients
     if dp == tp > 1 and chips == moe_ep == dp * tp:
-        return Parallelism(tp=tp, ep=tp), clients
+        return (
+            Parallelism(tp=tp, ep=tp) if row.engine.startswith(ATTENTION_CUT) else Parallelism(dp=tp, ep=tp)
+        ), clients
     if chips != tp * dp:
         return Reason("degrees do not multiply to the chips")
     return Parallelism(tp=tp, dp=dp, ep=moe_ep), clients
@@ -184,7 +191,8 @@ def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reaso
     """Number formats by tensor class, from what the note says of the matrices (aliases/checkpoints.csv)."""
     found = _FORMATS.search(row.note)
     stated = found[1] if found else row.dtype_weights
-    entry = next((e for e in aliases.longest("checkpoints", model=architecture.name) if e["gemm"] == stated), None)
+    fitting = aliases.longest("checkpoints", model=architecture.name, chip=row.hardware)
+    entry = next((e for e in fitting if e["gemm"] == stated), None)
     if entry is None:
         return Reason(f"number format {stated}")
     parts: dict[str, Any] = {name: entry[name] or None for name in ("experts", "attention", "head")}
@@ -197,9 +205,9 @@ def habits(row: ServingRow, architecture: Architecture, parallelism: Parallelism
     fitting = [
         entry
         for entry in aliases.longest("loops", **names)
-        if entry["layout"] in ("", str(parallelism)) and clients >= float(entry["clients"])
+        if fnmatchcase(str(parallelism), entry["layout"] or "*") and clients >= float(entry["clients"])
     ]
-    entry = max(fitting, key=lambda e: ([len(e[name]) for name in names], float(e["clients"])))
+    entry = max(fitting, key=lambda e: ([len(e[name]) for name in (*names, "layout")], float(e["clients"])))
     # With data-parallel attention the recipes of speculative runs draft one token.
     drafts = int(entry["drafts"]) if parallelism.dp == 1 else min(int(entry["drafts"]), 1)
     chunk, poll, held, spare, kept = (float(entry[name]) for name in ("chunk", "poll", "held", "spare", "kept"))
