@@ -22,6 +22,7 @@ from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
 from simulator.errors import CapacityError, InputError, Problem, ProfileError, ScenarioError, StackError, Where
 from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.host import with_host
 from simulator.hardware.profile import Profile
 from simulator.metrics.latency import latency
 from simulator.metrics.money import money_summary
@@ -124,6 +125,12 @@ def noting(problems: list[Problem], where: Where) -> Iterator[None]:
 def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
     at = ("machines", index)
     profile = _profile(choice, catalogue, source.where((*at, "hardware")), source.where((*at, "change")))
+    if choice.host is not None:
+        host = catalogue.load(choice.host, source.where((*at, "host")))
+        profile = with_host(profile, host, choice.sockets)
+    elif choice.sockets is not None:
+        mend = "name the CPU node with host:, or take sockets away"
+        raise ScenarioError(Problem("sockets without a host", source.where((*at, "sockets")), mend))
     largest = max(1, profile.node.chips // (choice.pp * choice.dp))
     layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
     if layout.chips > profile.node.chips and profile.node.scale_out is None:

@@ -1,7 +1,7 @@
 """YAML text -> plain data, and where each value stands, so that an error can name file, line and column.
 
 Scalars are YAML 1.2's: `no`, `on` and `1_000` are text, `010` is 10, `1e12` is a number. A key twice is an error.
-`extends: other.yaml` lays a file over another one.
+`extends: other.yaml` lays a file over another one: mappings key by key, memory tiers by name; null takes away.
 """
 
 from __future__ import annotations
@@ -315,13 +315,28 @@ def _extended(
 
 
 def _merged(below: Marked, above: Marked) -> Marked:
-    """Mappings are merged key by key; anything else above hides what is below, a number with its label too."""
+    """Mappings are merged key by key, and lists of memory tiers tier by tier: the list above says which tiers there
+    are, and each is laid over the one of that name below. A null above takes away what is below; anything else hides
+    it, a number with its label too."""
+    if isinstance(below.value, list) and isinstance(above.value, list):
+        tiers = {_tier(item): item for item in below.value if _tier(item) is not None}
+        laid = [_merged(tiers[tier], item) if (tier := _tier(item)) in tiers else item for item in above.value]
+        return replace(above, value=laid)
     if not (isinstance(below.value, dict) and isinstance(above.value, dict)) or "value" in above.value:
         return above
     items = dict(below.value)
     for key, item in above.value.items():
-        items[key] = _merged(items[key], item) if key in items else item
+        if key in items and item.value is None:
+            del items[key]
+        else:
+            items[key] = _merged(items[key], item) if key in items else item
     return Marked(items, above.where, {**below.keys, **above.keys})
+
+
+def _tier(item: Marked) -> str | None:
+    """What a mapping in a list states as its `tier`."""
+    tier = item.value.get("tier") if isinstance(item.value, dict) else None
+    return tier.value if tier is not None and isinstance(tier.value, str) else None
 
 
 def _put(mark: Marked, location: Location, new: Marked, where: Where, error: type[InputError]) -> Marked:

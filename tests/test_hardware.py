@@ -70,7 +70,8 @@ def test_every_packaged_profile_is_free_of_contradictions_and_knows_the_source_o
     assert {fact.label for fact in facts} <= {"measured", "calibrated", "datasheet", "estimated"}
     assert all(len(fact.source) > 10 for fact in facts), [fact for fact in facts if len(fact.source) <= 10]
     paths = {fact.path for fact in facts}
-    assert {"chip.matrix.peak.bf16", "chip.power.idle", "chip.power.cap", "node.chips", "node.power.base"} <= paths
+    assert {"chip.power.idle", "chip.power.cap", "node.chips", "node.power.base"} <= paths
+    assert {"chip.matrix.peak.bf16", "chip.matrix.peak.fp16"} & paths
     assert profile.default_stack
     # What the authors keep in their heads is never sold as a datasheet or a measurement.
     assert all(fact.label == "estimated" for fact in facts if "recalled" in fact.source)

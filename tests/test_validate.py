@@ -144,7 +144,7 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
                 {"metric": "gpu_power_w", "unit": "W"},
                 {"concurrency_or_batch": ""},
                 {"tp": "best TP/PP/DP (not stated)"},
-                {"dtype_weights": "IQ3_KT"},
+                {"dtype_weights": "IQ9_KT"},
                 {"tp": "3", "n_chips": "3"},
                 {"concurrency_or_batch": "512", "input_len": "32000"},
             )
@@ -162,7 +162,7 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
         "power and energy",
         "batch not stated",
         "layout not stated",
-        "number format IQ3_KT",
+        "number format IQ9_KT",
         "layout cannot cut the model: tp 3 does not divide 32 heads over 8 key-value heads",
         "weights and KV cache do not fit at once: needs the event engine",
     }

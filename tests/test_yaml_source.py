@@ -253,6 +253,18 @@ def write(folder: Path, **texts: str) -> None:
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
+def test_memory_tiers_lie_over_those_of_the_same_name_and_null_takes_away(tmp_path: Path) -> None:
+    base = (
+        "memory: [{tier: sram, size: 1, speed: 9}, {tier: hbm, size: 2, speed: 3}]\npeak: {bf16: 1, fp8: 2}\nprice: 7"
+    )
+    top = "memory: [{tier: hbm, size: 4}, {tier: ddr, size: 8}]\npeak: {fp8: null, int8: 3}\nprice: null"
+    write(tmp_path, base=base, top=f"extends: base.yaml\n{top}")
+    assert read_yaml(tmp_path / "top.yaml").data == {
+        "memory": [{"tier": "hbm", "size": 4, "speed": 3}, {"tier": "ddr", "size": 8}],
+        "peak": {"bf16": 1, "int8": 3},
+    }
+
+
 def test_a_file_lies_over_the_one_that_it_extends(tmp_path: Path) -> None:
     write(
         tmp_path,

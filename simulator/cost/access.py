@@ -87,7 +87,8 @@ def latency_of(memory: MemoryTier, span: float = 0.0) -> float | None:
 
 
 def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: Array) -> Amount:
-    """So many rows, `unique` of them distinct, from one tier; the chip's own caches before it serve their share."""
+    """So many rows, `unique` of them distinct, from one tier; the chip's largest cache, which keeps what was
+    used last, serves its share."""
     memory, span = tier.memory, operation.table_rows * operation.row_bytes
     moved = _stored(operation.row_bytes, memory) * unique
     fraction = float(memory.row_bandwidth or machine.stack.activation_streaming)
@@ -96,8 +97,9 @@ def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: 
     cache = None if tier.far or not operation.table_rows else _cache_of(machine)
     if cache is not None and cache.latency is not None:
         kept = float(cache.capacity) / _stored(operation.row_bytes, cache)
-        rate = hit_rate(operation.table_rows, operation.zipf, kept)
-        inside = rows_seconds(cache, float(cache.bandwidth), unique, operation.row_bytes, operation.dependent_hops)
+        rate = hit_rate(operation.table_rows, operation.zipf, kept, "lru")
+        bandwidth = float(cache.bandwidth) * float(cache.row_bandwidth or 1.0)
+        inside = rows_seconds(cache, bandwidth, unique, operation.row_bytes, operation.dependent_hops)
         seconds = (1.0 - rate) * seconds + rate * inside
         moved = (1.0 - rate) * moved
     return Amount({tier.name: seconds}, {}, {tier.name: moved})

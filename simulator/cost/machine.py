@@ -11,7 +11,7 @@ from simulator.cost.tier import Tier, tiers_of
 from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
-from simulator.model.number_format import FORMATS
+from simulator.model.number_format import FORMATS, tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack, of_format
 
@@ -32,6 +32,11 @@ class Machine:
     replicas: int = 1
 
     def __post_init__(self) -> None:
+        if self.stack.host is not None and self.profile.host is None:
+            raise StackError(
+                f"stack '{self.stack.name}' computes on a host, '{self.profile.name}' names none; "
+                "write host: with a CPU node's profile, e.g. host: xeon-6454s-2s"
+            )
         if self.profile.family not in self.stack.families:
             runs_on = ", ".join(self.stack.families)
             raise StackError(
@@ -61,8 +66,19 @@ class Machine:
         """The tiers that a class of tensors lies in, each with its share of the bytes, nearest first."""
         place = self.placement.of(tensor)
         if place is None:
-            return [(self.main, 1.0)]
+            kept_by_host = self.stack.host is not None and tensor_class(tensor) in self.stack.host.tensors
+            return [(self.tiers[self.host_tier] if kept_by_host else self.main, 1.0)]
         return [(tier, place.in_tier(name)) for name, tier in self.tiers.items() if place.in_tier(name)]
+
+    def share_in_main(self, tensor: str) -> float:
+        """Share of a class's bytes that lies in the main memory."""
+        return sum(share for tier, share in self.parts(tensor) if tier.name == self.memory.tier)
+
+    @property
+    def host_tier(self) -> str:
+        """Name of the tier whose tensors the host computes; empty where it computes nothing."""
+        computes = self.stack.host is not None and self.profile.host is not None
+        return self.profile.host.chip.main_memory.tier if computes and self.profile.host else ""
 
     @property
     def scaling(self) -> float:

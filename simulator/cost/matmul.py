@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 
-from simulator.cost.amount import Amount, overlapped
+from simulator.cost.amount import Amount, add, overlapped
 from simulator.cost.cache import chosen_hits
+from simulator.cost.host import host_matmul
 from simulator.cost.machine import Machine
 from simulator.cost.product import product
 from simulator.cost.tier import Tier
@@ -21,6 +23,18 @@ ATTENTION_P = 4.0
 
 
 def matmul(operation: Matmul, machine: Machine) -> Amount:
+    """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it."""
+    reads = weight_reads(operation, machine)
+    there = machine.host_tier
+    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) * few_tokens(operation, machine)
+    if not np.any(on_host):
+        return _on_chip(operation, machine, reads)
+    here = [(tier, share - on_host if tier.name == there else share) for tier, share in reads]
+    rest = replace(operation, m=operation.m * (1.0 - on_host))
+    return add([_on_chip(rest, machine, here), host_matmul(operation, machine, on_host)])
+
+
+def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]) -> Amount:
     """t = ((2mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
@@ -42,7 +56,7 @@ def matmul(operation: Matmul, machine: Machine) -> Amount:
     activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
     seconds: dict[str, Array] = {}
     moved: dict[str, Array] = {}
-    for tier, share in weight_reads(operation, machine):
+    for tier, share in reads:
         read = weights * share
         seconds[tier.name] = seconds.get(tier.name, 0.0) + read / machine.weights_bandwidth(operation.format, tier)
         moved[tier.name] = moved.get(tier.name, 0.0) + read
@@ -64,10 +78,26 @@ def weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]
         return parts
     hit: Array = place.near.share  # where every token uses every matrix, it is read where it lies
     if operation.choices:
-        tokens = operation.m * (machine.parallelism.ep / operation.chosen)
+        tokens = _tokens(operation, machine)
         kept = place.near.share * operation.choices
         hit = chosen_hits(operation.choices, operation.chosen, operation.zipf, kept, place.near.policy, tokens)
     return [(machine.tiers[place.near.tier], hit), *((tier, share * (1.0 - hit)) for tier, share in parts)]
+
+
+def few_tokens(operation: Matmul, machine: Machine) -> Array:
+    """1 where the host computes what lies with it; 0 where there is none, or in a step of so many tokens that its
+    weights rather cross the link."""
+    host = machine.stack.host
+    if host is None or not machine.host_tier:
+        return 0.0
+    if host.layerwise_from is None:
+        return 1.0
+    return (np.asarray(_tokens(operation, machine)) < float(host.layerwise_from)) * 1.0
+
+
+def _tokens(operation: Matmul, machine: Machine) -> Array:
+    """Tokens that the rows of a product are of, on all ranks that share the experts."""
+    return operation.m * (machine.parallelism.ep / operation.chosen) if operation.choices else operation.m
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:

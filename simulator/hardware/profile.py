@@ -37,8 +37,8 @@ class Node(Block):
     power: NodePower
 
 
-class Profile(Block):
-    """A hardware profile: every number is known by a label and a source, its own or its block's."""
+class BareProfile(Block):
+    """Chips in a node: every number is known by a label and a source, its own or its block's."""
 
     name: str = Field(description="The name to use in scenarios; the file is called NAME.yaml.")
     title: str
@@ -58,6 +58,12 @@ class Profile(Block):
     def weakest_label(self) -> str:
         """The weakest label among all numbers: measured, calibrated, datasheet or estimated (the weakest)."""
         return weakest(fact.label for fact in self.provenance())
+
+
+class Profile(BareProfile):
+    """A hardware profile, or one in another: the chips of an accelerator in a CPU node."""
+
+    host: BareProfile | None = Field(None, description="The CPU node that holds the chips; scenarios name it: `host`.")
 
 
 def check_profile(profile: Profile, where: Callable[[Location], Where] | None = None) -> list[Problem]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.energy import joules_by_component
+from simulator.cost.host import HOST
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost
 from simulator.engine.records import RunRecords, SegmentRecords
@@ -148,6 +149,11 @@ def usage_summary(
     joules = {name: value * chips for name, value in total.joules.items()}
     joules["idle"] = float(chip.power.idle) * span * chips
     joules["host"] = float(node.power.base) * span * chips / node.chips
+    host = machine.profile.host
+    if host is not None:
+        working = total.seconds.get(HOST, 0.0) + total.seconds.get(host.chip.main_memory.tier, 0.0)
+        idle = float(host.chip.power.idle) * span * chips / node.chips
+        joules["host"] += host.node.chips * (idle + float(host.chip.power.active) * working)
     joules["cooling"] = (float(node.power.pue) - 1.0) * sum(joules.values())
     energy = sum(joules.values())
     busy = sum(total.seconds.values())

@@ -22,10 +22,19 @@ class NumberFormat:
 SIXTEEN_BITS = 2.0
 _WIDE = ("bf16", "fp16", "hifi4", "fp32")
 
+# Bits of a weight in llama.cpp's other formats.
+_GGUF = {
+    "q5_1": 6.0, "q5_0": 5.5, "q4_1": 5.0, "q5_k_m": 5.68, "q5_k_s": 5.52, "q4_k_s": 4.58, "q3_k_l": 4.27,
+    "q3_k_m": 3.91, "q3_k_s": 3.5, "q2_k": 3.35, "q2_k_s": 2.97, "ud-q4_k_xl": 4.64, "iq4_nl": 4.5,
+    "iq4_xs": 4.25, "iq3_k": 3.81, "iq3_kt": 3.59, "iq3_s": 3.44, "iq3_xxs": 3.06, "iq2_m": 2.7, "iq2_s": 2.5,
+    "iq2_xs": 2.31, "iq2_xxs": 2.06, "iq1_m": 1.75, "iq1_s": 1.56,
+}  # fmt: skip
+
 # Bytes with scales: bfp = one shared exponent for 16 values (Tenstorrent); mx = one 8-bit scale for 32 (OCP MX 1.0);
 # nvfp4 = one fp8 scale for 16; int4 = group 32 with fp16 scale and zero point (reference: gpt-fast int4-g32, 0.625 B);
-# q* = llama.cpp files, bits per weight as measured on whole files; int2 = group 128 with fp16 scale (T-MAC's GPTQ
-# models); ternary = {-1, 0, 1} packed into 1.67 bits (BitNet b1.58).
+# q*_0, q*_1, iq* = blocks of llama.cpp with their scales; q*_k* = its mixes, bits per weight of whole files (Llama-2-7B
+# in its quantize README; q4_k_m, q6_k, q2_k_s, iq3_k, iq3_kt, ud-q4_k_xl by the files of the measured rows).
+# int2 = group 128 with fp16 scale (T-MAC's GPTQ models); ternary = {-1, 0, 1} packed into 1.67 bits (BitNet b1.58).
 FORMATS: dict[str, NumberFormat] = {
     "fp32": NumberFormat(4.0, ("fp32", "tf32", *_WIDE)),
     "bf16": NumberFormat(2.0, _WIDE),
@@ -44,7 +53,7 @@ FORMATS: dict[str, NumberFormat] = {
     "q4_0": NumberFormat(4.5 / 8, ("int8", *_WIDE)),
     "int2": NumberFormat(0.25 + 2.0 / 128, ("int8", *_WIDE)),
     "ternary": NumberFormat(1.67 / 8, ("int8", *_WIDE)),
-}
+} | {name: NumberFormat(bits / 8, ("int8", *_WIDE)) for name, bits in _GGUF.items()}
 
 
 def tensor_class(tensor: str) -> str:

@@ -20,6 +20,8 @@ class MachineChoice(Strict):
     """
 
     hardware: str = Field(description="Name of a hardware profile, or a path of one.")
+    host: str | None = Field(None, description="Profile of the CPU node that holds the chips (hybrids).")
+    sockets: Count | None = Field(None, description="Sockets of the host that take part; all when left out.")
     name: str | None = Field(None, description="What results call it; the profile's name when left out.")
     change: dict[str, Any] = Field(
         default_factory=dict, description="What if: path in the profile -> value; {chip.memory.hbm.capacity: 160 GB}."

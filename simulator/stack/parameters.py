@@ -49,6 +49,24 @@ class Collectives(Block):
     fused: bool = Field(False, description="True: latencies are inside `layer_overhead`; only bytes cost time.")
 
 
+class HostPart(Block):
+    """What a stack reaches of the processors of a host, on which it computes where the weights lie."""
+
+    tensors: tuple[str, ...] = Field(
+        ("expert",), description="Tensor classes kept in the host's main memory when a scenario places them nowhere."
+    )
+    streaming: dict[str, Fraction] = Field(description="Share of the sockets' bandwidth, by number format.")
+    matmul: dict[str, Fraction] = Field(description="Share of the sockets' peak, by compute format.")
+    overlap: Ratio = Field(Known(4.0), description="p of the p-norm that joins compute and memory.")
+    layerwise_from: Ratio | None = Field(
+        None, description="Tokens of a step from which on the weights cross the link, layer by layer, to the chips."
+    )
+    socket_scaling: Fraction = Field(
+        Known(1.0), description="Share of its bandwidth that each of several sockets keeps."
+    )
+    compute_scaling: Fraction = Field(Known(1.0), description="Share of its peak that each of several sockets keeps.")
+
+
 class Parameters(Block):
     """The numbers of a stack. Fractions are of the hardware profile's peaks."""
 
@@ -91,6 +109,7 @@ class Parameters(Block):
     expert_popularity: Annotated[Known, quantity("", zero=True)] = Field(
         NONE, description="Zipf exponent of the experts' popularity."
     )
+    host: HostPart | None = Field(None, description="Products that the host computes; absent: none.")
     collectives: Collectives
 
 
@@ -119,7 +138,7 @@ def laid_over(below: B, above: Block, label: Label | None = None, source: str | 
     update: dict[str, Any] = {}
     for name in above.model_fields_set - set(Block.model_fields):
         value, old = getattr(above, name), getattr(below, name)
-        if isinstance(value, Block):
+        if isinstance(value, Block) and old is not None:
             update[name] = laid_over(old, value, label, source)
         elif isinstance(value, Mapping):
             update[name] = {**old, **{key: _known(item, label, source) for key, item in value.items()}}

@@ -101,11 +101,12 @@ READINGS: dict[str, Reading] = {
 
 def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
     """Row id -> the simulated value in SI units, or why the costs refuse it. Rows on one machine are priced at once."""
-    groups: dict[tuple[str, str, Parallelism, str, Precision], list[tuple[Question, float]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, Parallelism, str, Precision], list[tuple[Question, float]]] = defaultdict(list)
     for question in questions:
         for share, precision in question.precisions:
             machine = question.machine
-            key = machine.profile.name, machine.stack.name, machine.parallelism, question.architecture.name, precision
+            named = machine.profile.name, machine.stack.name, str(machine.placement)
+            key = *named, machine.parallelism, question.architecture.name, precision
             groups[key].append((question, share))
     seconds: dict[str, float | Reason] = {}
     asked: dict[str, Question] = {}

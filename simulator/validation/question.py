@@ -17,7 +17,7 @@ from simulator.model.number_format import FORMATS, Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
-from simulator.validation import aliases
+from simulator.validation import aliases, mixed
 from simulator.validation.rows import UNITS, Row
 
 REFUSED = {
@@ -38,6 +38,7 @@ _THREADS = re.compile(r"(\d+) threads")
 _DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?")
 _YEAR = re.compile(r"\b(20[12]\d)\b")
+_CORES = "tensorcores ("
 _GATHERED = "wg "  # weight-gathered layouts of Pope et al.
 
 
@@ -80,6 +81,7 @@ class Interpreter:
         self._models: dict[str, Architecture] = {}
         self._known_models = set(model_names(folders))
         self._machines: dict[tuple[str, str, Parallelism], Machine] = {}
+        self._profiles: dict[str, Profile | Reason] = {}
 
     def ask(self, row: Row) -> Question | Reason:
         """The question of `row`, or the first reason why there is none."""
@@ -92,6 +94,7 @@ class Interpreter:
         architecture = self._model(row)
         if isinstance(architecture, Reason):
             return architecture
+        architecture = mixed.with_experts(architecture, row)
         precisions = _precisions(row)
         if isinstance(precisions, Reason):
             return precisions
@@ -110,6 +113,7 @@ class Interpreter:
         context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
         # A steady batch is as measured; a static one must hold its sequences at their full length.
         longest = prompt + output if reading["reading"].startswith("batch") else context
+        machine = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
         if not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
             return Reason("weights and KV cache do not fit at once: needs the event engine")
         return Question(
@@ -160,14 +164,21 @@ class Interpreter:
         return fitting[0]
 
     def _profile(self, row: Row) -> Profile | Reason:
+        if row.hardware not in self._profiles:
+            found = self._named(mixed.chip_of(row.hardware)) or mixed.joined(row.hardware, self._named)
+            self._profiles[row.hardware] = found or Reason(f"no profile of {row.hardware}")
+        return self._profiles[row.hardware]
+
+    def _named(self, hardware: str) -> Profile | None:
+        """The profile that words for a chip stand for."""
         known = self._catalogue.paths()
-        entry = aliases.exact("chips", "hardware", row.hardware)
-        wanted = entry["profile"] if entry else aliases.plain(row.hardware)
+        entry = aliases.exact("chips", "hardware", hardware)
+        wanted = entry["profile"] if entry else aliases.plain(hardware)
         if wanted not in known:
             # A user's file may name a profile without the number of its chips.
             close = [name for name in known if re.fullmatch(re.escape(wanted) + r"-\d+", name)]
             if len(close) != 1:
-                return Reason(f"no profile of {row.hardware}")
+                return None
             wanted = close[0]
         return self._catalogue.load(wanted)
 
@@ -184,11 +195,12 @@ class Interpreter:
 
     def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, bool, str]:
         """The stack, whether stages of a pipeline wait for each other, and what was assumed."""
+        hosted = profile.host is not None
         for entry in aliases.longest("engines", engine=row.engine, chip=row.hardware):
             stack = self._stacks.get(entry["stack"])
             if stack is None and entry["chip"]:
                 return Reason(f"no stack {entry['stack']}"), False, ""
-            if stack is not None and profile.family in stack.families:
+            if stack is not None and profile.family in stack.families and (stack.host is not None) == hosted:
                 return stack, entry["stages"] == "serial", ""
         stack = _nearest(row, profile, self._stacks.values())
         if stack is None:
@@ -206,7 +218,8 @@ class Interpreter:
 def _nearest(row: Row, profile: Profile, stacks: Iterable[Stack]) -> Stack | None:
     """Of the stacks of this family, those of the same software if there are any, the one nearest in date; the default
     stack of the profile where the row has no date."""
-    fitting = [stack for stack in stacks if profile.family in stack.families]
+    hosted = profile.host is not None
+    fitting = [s for s in stacks if profile.family in s.families and (s.host is not None) == hosted]
     software = re.match(r"[a-z]*", aliases.plain(row.engine))
     same = [stack for stack in fitting if software and software[0] and stack.name.startswith(software[0])]
     years = [int(year) for year in _YEAR.findall(f"{row.engine} {row.note}")]
@@ -238,7 +251,7 @@ def _precision(entry: aliases.Entry, kv: str) -> Precision:
 def _layout(row: Row, model: Architecture, profile: Profile, serial: bool, reading: str) -> Parallelism | Reason:
     """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
     has room for all; pieces of a prompt follow one another."""
-    chips = _whole(row.n_chips)
+    chips = _whole(row.n_chips) if profile.host is None else mixed.chips_in(row.hardware)
     layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
     if isinstance(layout, Reason):
         return layout
@@ -265,11 +278,11 @@ def _misfit(layout: Parallelism, model: Architecture) -> str:
 def _described(row: Row, chips: int | None) -> Parallelism | Reason:
     """The layout that a phrase states; all chips in one tensor-parallel group where it states none."""
     words = row.parallelism.lower()
-    if "gpu" in words and "cpu" in words:
-        return Reason("a GPU and a DRAM node together")
     if _GATHERED in words:
         return Reason("weights are gathered over the mesh")
     degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
+    if "tp" in degrees and chips and _CORES in words:
+        degrees["tp"] = chips  # a chip's cores count as devices (TPU7x)
     if degrees:
         return Parallelism(**degrees)
     return Parallelism(tp=chips) if chips else Reason("layout not stated")
@@ -327,8 +340,10 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
 def _overfull(model: Architecture, precision: Precision, machine: Machine, batch: float, tokens: float) -> bool:
     """Whether the batch at its full length does not fit the chips' memory all at once."""
     layout, tier = machine.parallelism, machine.memory
-    weights = sum(model.weight_bytes_per_chip(precision, layout).values())
+    held = model.weight_bytes_per_chip(precision, layout)
+    weights = sum(size * machine.share_in_main(tensor) for tensor, size in held.items())
     sequence = tokens * model.kv_bytes_per_token(precision, layout) + model.kv_bytes_per_sequence(precision, layout)
+    sequence *= machine.share_in_main("kv")
     return weights + batch / layout.dp * sequence > FULL * float(tier.capacity) * float(tier.usable)
 
 
