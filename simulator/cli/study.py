@@ -18,6 +18,9 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one for eac
 Cluster = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://10.0.0.1:8786 (extra: cluster).")
 ]
+Samples = Annotated[
+    int | None, typer.Option(min=0, help="Draws of the numbers that have ranges, for bands and shares of rankings.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON on stdout and nothing else.")]
 
 
@@ -26,6 +29,7 @@ def sweep(
     out: Out = None,
     workers: Workers = None,
     cluster: Cluster = None,
+    samples: Samples = None,
     profiles: Profiles = None,
     as_json: AsJson = False,
     no_plots: NoPlots = False,
@@ -41,7 +45,13 @@ def sweep(
     try:
         with _progress(quiet=as_json) as progress:
             found = run_study(
-                file, place, workers=count, cluster=cluster, folders=tuple(profiles or ()), progress=progress
+                file,
+                place,
+                workers=count,
+                cluster=cluster,
+                samples=samples,
+                folders=tuple(profiles or ()),
+                progress=progress,
             )
         write(found, file, place, plots=not no_plots)
     except KeyboardInterrupt:
@@ -52,10 +62,12 @@ def sweep(
         return
     from rich.console import Console
 
-    from simulator.report.study_tables import study_table
+    from simulator.report.study_tables import ranking_lines, study_table
 
     console = Console()
     console.print(study_table(found.means(), found.keys, found.study.shown))
+    for line in ranking_lines(found.rankings()):
+        console.print(line, highlight=False, markup=False)
     for error, rows in found.failed.groupby("error").size().items():
         console.print(f"{rows} rows failed: {error}", style="red", highlight=False, markup=False)
     console.print(f"{found.computed} points computed, {found.reused} rows known or alike", highlight=False)

@@ -1,4 +1,4 @@
-"""Charts of a study: each metric over what varies, a line for each machine and model, with its 95 % interval."""
+"""Charts of a study: each metric over what varies, a line for each machine and model, with its bands."""
 
 from __future__ import annotations
 
@@ -61,21 +61,32 @@ def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> li
     for index, (name, rows) in enumerate(groups):
         color = canvas.MACHINES[index % len(canvas.MACHINES)]
         dash: Any = canvas.DASHES[index // len(canvas.MACHINES) % len(canvas.DASHES)]
-        line = rows.groupby(x)[[c for c in (metric, f"{metric}_ci95") if c in rows]].mean().dropna(subset=[metric])
+        parts = [f"{metric}{end}" for end in ("", "_ci95", "_low", "_high") if f"{metric}{end}" in rows]
+        line = rows.groupby(x)[parts].mean().dropna(subset=[metric])
         if line.empty:
             continue
         at, value = line.index.to_numpy(dtype=float), line[metric].to_numpy(dtype=float)
         ax.plot(at, value, color=color, linestyle=dash, marker="o", markersize=3)
-        if f"{metric}_ci95" in line:
-            half = np.nan_to_num(line[f"{metric}_ci95"].to_numpy(dtype=float))
-            ax.fill_between(at, np.maximum(value - half, 0.0), value + half, color=color, alpha=0.15, linewidth=0)
-        parts = zip(by, name if isinstance(name, tuple) else (name,), strict=True)
-        words = ", ".join(_short(key, part) for key, part in parts)
+        for low, high in _bands(line, metric):
+            ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+        named = zip(by, name if isinstance(name, tuple) else (name,), strict=True)
+        words = ", ".join(_short(key, part) for key, part in named)
         ends.append((float(at[-1]), float(value[-1]), words, color))
     ax.set_title(label(metric), loc="left")
     _scale(ax, "x", means[x].to_numpy(dtype=float))
     _scale(ax, "y", means[metric].to_numpy(dtype=float))
     return ends if by else []
+
+
+def _bands(line: DataFrame, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The 95 % interval over seeds and the middle 80 % over samples, where there are such."""
+    found = []
+    if f"{metric}_ci95" in line:
+        half, value = (np.nan_to_num(line[name].to_numpy(dtype=float)) for name in (f"{metric}_ci95", metric))
+        found.append((np.maximum(value - half, 0.0), value + half))
+    if f"{metric}_low" in line:
+        found.append((line[f"{metric}_low"].to_numpy(dtype=float), line[f"{metric}_high"].to_numpy(dtype=float)))
+    return found
 
 
 def _scale(ax: Axes, which: str, values: np.ndarray) -> None:

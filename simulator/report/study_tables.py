@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from simulator.report.numerals import significant
+from simulator.report.numerals import percent, significant
 from simulator.report.result import finite
 
 if TYPE_CHECKING:
@@ -29,9 +29,26 @@ def study_table(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -
     for _, row in means.head(MOST_ROWS).iterrows():
         cells = [significant(v) if isinstance(v, float) else str(v) for v in (row[name] for name in named)]
         for metric in metrics:
-            half = finite(row.get(f"{metric}_ci95"))
-            cells.append(significant(finite(row.get(metric))) + (f" ± {significant(half, 2)}" if half else ""))
+            half, low, high = (finite(row.get(f"{metric}{end}")) for end in ("_ci95", "_low", "_high"))
+            text = significant(finite(row.get(metric))) + (f" ± {significant(half, 2)}" if half else "")
+            band = low is not None and high is not None and low < high
+            cells.append(f"{text}\n{significant(low)} to {significant(high)}" if band else text)
         table.add_row(*cells)
     if len(means) > MOST_ROWS:
         table.caption = f"the first {MOST_ROWS} of {len(means):,} points; table.csv holds all"
     return table
+
+
+def ranking_lines(rankings: Mapping[str, DataFrame]) -> list[str]:
+    """A line for each metric: who is ahead at how many points, and how sure that is."""
+    lines = []
+    for metric, table in rankings.items():
+        if table.empty or len(table[["model", "machine"]].drop_duplicates()) == 0:
+            continue
+        parts = []
+        for (model, machine), rows in table.groupby(["model", "machine"], sort=False):
+            sure = rows["share"].dropna()
+            share = f", holds in {percent(float(sure.mean()))} of the samples" if len(sure) else ""
+            parts.append(f"{machine} with {model} at {len(rows)} of {len(table)} points{share}")
+        lines.append(f"ahead in {metric}: " + "; ".join(parts))
+    return lines

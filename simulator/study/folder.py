@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from simulator.errors import OutputError
 from simulator.report.charts import save
-from simulator.report.result import version
+from simulator.report.result import plain, version
 from simulator.report.study_charts import draw_metrics
 from simulator.study.store import STORE
 
@@ -41,6 +41,7 @@ def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
         "failed": len(found.failed),
         "keys": found.keys,
         "metrics": list(found.study.shown),
+        "ahead": {metric: plain(table.to_dict(orient="records")) for metric, table in found.rankings().items()},
         "errors": sorted(set(found.failed["error"])),
     }
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,18 @@ from simulator.report.result import plain
 from simulator.scenario import Scenario, changed, scenario_of
 from simulator.serve import basis, run
 from simulator.study.axes import Changes
+from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import Marked, Source
 
 
 @dataclass(frozen=True)
 class Point:
-    """A scenario of one model and one machine, and the values of the study's keys that led to it. `file` is where the
-    scenario was written, for names beside it; `folders` hold profiles that come first."""
+    """A scenario of one model and one machine, and the values of the study's keys that led to it. Sample 0 holds the
+    numbers as they are known. `file` is where the scenario was written, for names beside it; `folders` come first."""
 
     values: Mapping[str, Any]
     replication: int
+    sample: int
     scenario: Scenario
     file: str
     folders: tuple[Path, ...] = ()
@@ -35,9 +38,15 @@ class Point:
 
 
 def points_of(
-    base: Source, changes: Changes, replications: int, catalogue: Catalogue, folders: tuple[Path, ...], at: Where
+    base: Source,
+    changes: Changes,
+    replications: int,
+    uncertainty: Uncertainty,
+    catalogue: Catalogue,
+    folders: tuple[Path, ...],
+    at: Where,
 ) -> Iterator[Point]:
-    """The points of one combination of values: every model on every machine, each with every seed.
+    """The points of one combination of values: every model on every machine, each with every seed and sample.
 
     Machines are priced on the basis that they have in common, as they are when the scenario runs as a whole. Raise
     ScenarioError, named by the study's keys.
@@ -48,11 +57,12 @@ def points_of(
     scenario = scenario_of(source)
     values = {key: _value(scenario, key, written) for key, written in changes.items()}
     priced = scenario.model_copy(update={"money": basis(scenario, catalogue)})
-    for model in scenario.models:
-        for machine in scenario.machines:
+    for model, machine in product(scenario.models, scenario.machines):
+        for sample in range(uncertainty.samples + 1):
+            sampled = uncertainty.sample(machine, sample)
             for replication in range(replications):
-                case = {"model": model, "machines": (machine,), "seed": scenario.seed + replication}
-                yield Point(values, replication, priced.model_copy(update=case), base.path, folders)
+                case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication}
+                yield Point(values, replication, sample, priced.model_copy(update=case), base.path, folders)
 
 
 def simulated(point: Point) -> dict[str, Any]:

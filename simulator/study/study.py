@@ -36,6 +36,9 @@ class Study(Strict):
     replications: Annotated[int, Field(gt=0, le=10_000)] = Field(
         1, description="Runs of each point with the seeds seed, seed + 1, ...: the same ones for every point."
     )
+    samples: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="Draws of all numbers with ranges (efficiencies, prices), the same for machines that share them."
+    )
     derived: dict[str, str] = Field(
         default_factory=dict, description="New column -> arithmetic on columns: output_throughput / average_power_w."
     )

@@ -1,0 +1,87 @@
+"""Where a study looks: the scenario that it changes, and the points that changes make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.errors import InputError, ScenarioError, Where
+from simulator.hardware.catalogue import Catalogue
+from simulator.scenario import Scenario
+from simulator.stack.stack import Stacks
+from simulator.study.axes import Changes
+from simulator.study.content import Contents
+from simulator.study.point import Point, points_of
+from simulator.study.uncertainty import Uncertainty
+from simulator.yaml_source import read_yaml
+
+
+@dataclass(frozen=True)
+class Row:
+    """A place in the table of a study: its point and the point's key, or why there is none (`refused`)."""
+
+    values: Mapping[str, Any]
+    point: Point | None = None
+    key: str = ""
+    refused: str = ""
+
+    @property
+    def machine(self) -> str:
+        """What results call the machine."""
+        choice = self.point.scenario.machines[0] if self.point else None
+        return choice.name or choice.hardware if choice else "-"
+
+    @property
+    def model(self) -> str:
+        """What results call the model."""
+        return str(self.point.scenario.models[0]) if self.point else "-"
+
+
+class Space:
+    """The rows that changes of a scenario make: every model on every machine, seeds and samples of each.
+
+    Keys are of all that a result depends on, or of the scenario alone where results are not kept.
+    """
+
+    def __init__(
+        self,
+        scenario: Path,
+        at: Where,
+        *,
+        folders: Sequence[Path] = (),
+        replications: int = 1,
+        samples: int = 0,
+        kept: bool = True,
+    ) -> None:
+        """Raise InputError when the scenario cannot be read."""
+        self._base = read_yaml(scenario, error=ScenarioError)
+        places = (*folders, scenario.resolve().parent)
+        self._folders, self._at, self._replications = tuple(folders), at, replications
+        self._catalogue = Catalogue(places)
+        seed = self._base.data.get("seed", 0) if isinstance(self._base.data, dict) else 0
+        self.uncertainty = Uncertainty(samples, seed if isinstance(seed, int) else 0, self._catalogue, Stacks(places))
+        self._key = Contents(places).key if kept else Scenario.model_dump_json
+        self._refused: InputError | None = None
+        self.points: dict[str, Point] = {}
+
+    def rows(self, changes: Changes) -> list[Row]:
+        """The rows of one combination of values; their points are added to `points`."""
+        try:
+            found = [
+                Row(point.values, point, self._key(point.scenario))
+                for point in points_of(
+                    self._base, changes, self._replications, self.uncertainty, self._catalogue, self._folders, self._at
+                )
+            ]
+        except InputError as error:
+            self._refused = self._refused or error
+            return [Row(changes, refused=str(error).splitlines()[0])]
+        self.points.update({row.key: row.point for row in found if row.point})
+        return found
+
+    def check(self) -> None:
+        """Raise what is wrong when no point at all can run."""
+        if self._refused is not None and not self.points:
+            raise self._refused

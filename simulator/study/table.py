@@ -1,0 +1,115 @@
+"""The table of a study: a row for each point, its means over seeds, its band over samples, and who is ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from simulator.errors import Problem, ScenarioError, Where, unknown
+from simulator.metrics.steady import student_t
+from simulator.study.space import Row
+from simulator.study.store import Result
+from simulator.study.study import Study
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LOW, HIGH = 0.1, 0.9
+"""Quantiles over samples that a band shows."""
+
+MORE = ("throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
+"""Words in the name of a metric of which more is better; of all others less is."""
+
+
+def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study, at: Where) -> DataFrame:
+    """All rows, derived columns added, those that `keep` refuses left out. Raise ScenarioError for a bad formula."""
+    from pandas import DataFrame
+
+    table = DataFrame.from_records([_record(row, results) for row in rows])
+    for name, formula in study.derived.items():
+        table[name] = _evaluated(table, formula, f"derived.{name}", at, "eval")
+    if study.keep is not None:
+        table = _evaluated(table, study.keep, "keep", at, "query")
+    missing = [metric for metric in study.shown if metric not in table.columns]
+    if missing:
+        raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
+    return table.reset_index(drop=True)
+
+
+def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
+    if row.point is None:
+        return {**row.values, "error": row.refused}
+    place = {
+        "model": row.model,
+        "machine": row.machine,
+        "replication": row.point.replication,
+        "sample": row.point.sample,
+    }
+    result = results[row.key]
+    summary = {k: v for k, v in result.get("summary", {}).items() if k not in place and not isinstance(v, (dict, list))}
+    return {**row.values, **place, **summary, "error": result.get("error")}
+
+
+def _evaluated(table: DataFrame, formula: str, name: str, at: Where, how: str) -> Any:
+    """A formula of column names (in backticks where they hold dots) by pandas' own evaluator."""
+    try:
+        return getattr(table, how)(formula, engine="python")
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        mend = "write arithmetic on columns, those with dots in backticks: output_throughput / `traffic.request_rate`"
+        raise ScenarioError(Problem(f"{name}: '{formula}' cannot be computed: {first}", at, mend)) from None
+
+
+def means(table: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
+    """A row for each point: means over its seeds with half of the 95 % interval (_ci95), and over its samples the band
+    that holds the middle 80 % (_low, _high)."""
+    from pandas import concat
+
+    by = [name for name in (*keys, "model", "machine") if name in table.columns]
+    good = table[table["error"].isna()]
+    numbers = [metric for metric in metrics if good[metric].dtype != object]
+    known = good[good["sample"] == 0].groupby(by, sort=False, dropna=False)[numbers]
+    parts = [known.mean()]
+    if table["replication"].nunique() > 1:
+        quantiles = known.size().map(lambda runs: student_t(runs - 1) if runs > 1 else float("nan"))
+        half = known.std().mul(quantiles, axis=0).div(known.size().pow(0.5), axis=0)
+        parts.append(half.add_suffix("_ci95"))
+    if table["sample"].nunique() > 1:
+        sampled = good[good["sample"] > 0].groupby([*by, "sample"], sort=False, dropna=False)[numbers].mean()
+        bands = sampled.groupby(by, sort=False, dropna=False)
+        parts += [bands.quantile(LOW).add_suffix("_low"), bands.quantile(HIGH).add_suffix("_high")]
+    return concat(parts, axis=1).reset_index()
+
+
+def more_is_better(metric: str) -> bool:
+    """Whether a larger value of a metric wins."""
+    return any(word in metric for word in MORE)
+
+
+def rankings(table: DataFrame, keys: Sequence[str], metric: str) -> DataFrame:
+    """For each combination of the keys: who is ahead in a metric (model and machine), by which factor over the next,
+    and in which share of the samples (nan without samples)."""
+    from pandas import DataFrame
+
+    good = table[table["error"].isna() & table[metric].notna()]
+    by = [key for key in keys if key in table.columns]
+    sign = -1.0 if more_is_better(metric) else 1.0
+    records = []
+    for values, rows in good.groupby(by, sort=False, dropna=False) if by else [((), good)]:
+        each = rows.groupby(["sample", "model", "machine"], sort=False)[metric].mean()
+        first: dict[int, tuple[str, str]] = {}
+        ahead = float("nan")
+        for sample, column in each.groupby("sample", sort=False):
+            order = (sign * column).sort_values(kind="stable")
+            _, model, machine = order.index[0]
+            first[int(sample)] = (model, machine)
+            if sample == 0 and len(order) > 1:
+                best, second = abs(order.iloc[0]), abs(order.iloc[1])
+                ahead = float(max(best, second) / max(min(best, second), 1e-300))
+        if 0 not in first:
+            continue
+        sampled = [winner == first[0] for sample, winner in first.items() if sample]
+        share = sum(sampled) / len(sampled) if sampled else float("nan")
+        place = dict(zip(by, values if isinstance(values, tuple) else (values,), strict=True))
+        records.append({**place, "model": first[0][0], "machine": first[0][1], "factor": ahead, "share": share})
+    return DataFrame.from_records(records)
