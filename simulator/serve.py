@@ -33,6 +33,7 @@ from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
+from simulator.model.quality import quality
 from simulator.provenance import changed, weakest
 from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
@@ -265,6 +266,7 @@ def labels(machine: Machine) -> dict[str, int]:
 def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: RunRecords, spent: Any) -> dict[str, Any]:
     """The figures of one run, keys with their units."""
     requests, machine, replicas = records.requests, case.machine, case.choice.replicas
+    expected = quality(case.architecture, case.precision, float(scenario.training_tokens))
     rates = throughput(requests)
     makespan = rates["makespan_s"] or 0.0
     verdict = saturation(requests) if scenario.traffic.concurrency is None else None
@@ -316,7 +318,8 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "kv_occupancy_max": records.kv_used_max,
         "preemptions": int(requests.preemptions.sum()),
         "steps": steps,
-        "warnings": _warnings(case, scenario),
+        "quality": expected.summary(),
+        "warnings": [*_warnings(case, scenario), *expected.warnings],
         "steady": steady if steady is not None else {"reason": reason},
         "events": records.events,
     }

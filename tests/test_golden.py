@@ -16,7 +16,7 @@ from simulator.api import load, run
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 CASES = {"first": ("traffic.requests=200",), "four-machines": ("traffic.requests=400",)}
-LEFT_OUT = ("limits", "labels", "warnings")
+LEFT_OUT = ("limits", "labels", "warnings", "quality")
 """Keys that say what was asked, not what came out."""
 
 

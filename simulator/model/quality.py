@@ -19,6 +19,9 @@ from simulator.model.number_format import FORMATS, Precision
 SAME_PAPER, ACROSS_PAPERS = 0.01, 0.05
 """Nats by which single runs differ, of one paper and of several (UltraMemV2 table 3 against UltraMem's own)."""
 
+LARGEST_SHARE = 0.6
+"""Of the idle parameters in n-gram tables: the largest that Engram measured."""
+
 DISTINGUISHABLE = 0.01
 """Nats of training loss below which two models count as equal (the spread of single training runs)."""
 
@@ -36,7 +39,7 @@ class Law:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Nats a token."""
-        return self.e + self.a / parameters**self.alpha + self.b / tokens**self.beta
+        return float(self.e + self.a / parameters**self.alpha + self.b / tokens**self.beta)
 
 
 CHINCHILLA = Law(1.8172, 482.01, 2085.43, 0.3478, 0.3658, "Besiroglu et al. 2024 (Epoch), replication of Chinchilla")
@@ -51,7 +54,7 @@ def sparse_loss(total: float, active: float, tokens: float) -> float:
     """
     used = active / total
     found = 16612.5 / total**0.5962 + 5455.67 / tokens**0.3954 + 0.4598 / used**-0.1666
-    return found + 17.26 / (used**0.1603 * total**0.1595) + 0.94
+    return float(found + 17.26 / (used**0.1603 * total**0.1595) + 0.94)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ UNKNOWN: dict[str, str] = {
     "near_far": "no quality of a near and far field is published: structure only",
     "structured": "no quality of structured matrices is published at the scale of language models: structure only",
     "lut_gemm": "MADDNESS and PQ lose accuracy on whole networks (arXiv:2207.05808): structure only",
-    "activation_sparse": "needs a model trained or thresholded for it; minimal loss is published to 50 % sparsity (TEAL)",
+    "activation_sparse": "needs a model trained or thresholded for it; minimal loss is claimed to 50 % sparsity (TEAL)",
     "kv_retrieval": "RETRO matches models with 25 times the parameters on the Pile; no law is known",
 }
 """Kind of FFN -> why no loss is predicted."""
@@ -131,7 +134,8 @@ def quality(
     """The parameters of a model and the loss that it would have after `tokens` training tokens.
 
     loss = law(N_active, D) + [sparse(N_total, N_active, D) - sparse(N_active, N_active, D)] + offset of its memories
-           + 4-bit weights. A memory's parameters count among the total; its offset is against experts of that size.
+           + 4-bit weights. A memory's parameters count among the total; its offset is against experts of that size;
+           with them the model is no worse than without.
     """
     total, active = float(architecture.total_parameters()), float(architecture.active_parameters())
     members = [(ffn, layer.count) for layer in architecture.layers if layer.ffn for ffn in _members(layer.ffn)]
@@ -141,7 +145,9 @@ def quality(
         kind = _sort(ffn)
         held[kind] = held.get(kind, 0.0) + count * ffn.memory_parameters(architecture.hidden_size)
     memory = sum(size for kind, size in held.items() if kind not in ("moe", "dense", "hash_moe"))
-    known = law.loss(active, tokens) + sparse_loss(total, active, tokens) - sparse_loss(active, active, tokens)
+    known = without = law.loss(active, tokens) - sparse_loss(active, active, tokens)
+    known += sparse_loss(total, active, tokens)
+    without += sparse_loss(max(total - memory, active), active, tokens)
     variance, sources = SAME_PAPER**2, [law.source]
     for kind, size in held.items():
         offset = OFFSETS.get(kind)
@@ -150,14 +156,17 @@ def quality(
             known = inf
             continue
         share = size / max(total - active, 1.0)
+        if kind == "ngram_table" and share > LARGEST_SHARE:
+            warnings.append(f"its tables are {100 * share:.0f} % of its idle parameters; measured up to 60 %")
         known += offset.nats(share)
         variance += (offset.sigma * (1.0 if size else 0.0)) ** 2
         sources.append(offset.source)
     for layer in architecture.layers:
-        if layer.use.reach < 1.0:
-            warnings.append("tokens leave out layers: no law of its loss is known")
+        if layer.use.reach < 1.0 or layer.use.weights < 1.0:
+            warnings.append("tokens leave layers out or pass them again: no law of its loss is known")
             known = inf
             break
+    known = min(known, without) if known < inf else known  # a memory that does not help can be left unread
     stored = precision.format_of("expert" if "moe" in held else "ffn")
     if FORMATS[stored].bytes < 0.45:
         warnings.append(f"weights in {stored} are only as good where the model was trained so")

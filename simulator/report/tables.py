@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from simulator.model.quality import DISTINGUISHABLE
 from simulator.report.numerals import NOTHING, percent, saturation, significant
 from simulator.report.result import Report, RunResult, finite, run_names
 
@@ -64,7 +65,21 @@ def notes(report: Report, width: int) -> list[str]:
     for name, run in zip(run_names(report), report.runs, strict=True):
         for warning in run.summary.get("warnings") or ():
             warned.setdefault(str(warning), []).append(f"{name} with {run.summary['model']}")
-    return lines + [f"warning: {', '.join(names)}: {warning}" for warning, names in warned.items()]
+    lines += [f"warning: {', '.join(names)}: {warning}" for warning, names in warned.items()]
+    return lines + unequal_quality(report)
+
+
+def unequal_quality(report: Report) -> list[str]:
+    """One line where the models of a report are not expected to be equally good: their predicted losses."""
+    losses: dict[str, tuple[float | None, float | None]] = {}
+    for run in report.runs:
+        if found := run.summary.get("quality"):
+            losses[str(run.summary["model"])] = found["predicted_loss_nats"], found["predicted_loss_sigma_nats"]
+    known = [loss for loss, _ in losses.values() if loss is not None]
+    if len(losses) < 2 or (len(known) == len(losses) and max(known) - min(known) <= DISTINGUISHABLE):
+        return []
+    words = [f"{m} {'unknown' if loss is None else f'{loss:.3f} ± {sigma:.2f}'}" for m, (loss, sigma) in losses.items()]
+    return [f"unequal quality: predicted loss of {', '.join(words)} nats a token"]
 
 
 def _table(report: Report, wide: bool) -> Table:

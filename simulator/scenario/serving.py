@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from simulator.quantity import Known, quantity
 from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
 from simulator.scenario.model import ModelChoice
@@ -30,6 +31,9 @@ class Scenario(Strict):
     router: Literal["round_robin", "least_outstanding"] = "least_outstanding"
     slo: str | SloChoice | None = None
     money: Money | None = None
+    training_tokens: Annotated[
+        Known, quantity(""), Field(description="For predicted losses: tokens that every model is thought trained on.")
+    ] = Known(1.5e13, "estimated", "model cards: Llama 3.1 15e12, DeepSeek-V3 14.8e12", (1e12, 4e13), "")
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
