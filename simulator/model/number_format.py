@@ -7,7 +7,9 @@ from typing import Literal
 
 FormatName = Literal[
     "fp32", "bf16", "fp16", "fp8", "mxfp8", "int8", "int4", "nvfp4", "mxfp4", "bfp8", "bfp4",
-    "q8_0", "q6_k", "q4_k_m", "q4_0", "int2", "ternary",
+    "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s", "q4_1", "q4_0", "q3_k_l", "q3_k_m",
+    "q3_k_s", "q2_k", "q2_k_s", "ud-q4_k_xl", "iq4_nl", "iq4_xs", "iq3_k", "iq3_kt", "iq3_s", "iq3_xxs", "iq2_m",
+    "iq2_s", "iq2_xs", "iq2_xxs", "iq1_m", "iq1_s", "int2", "ternary",
 ]  # fmt: skip
 
 
