@@ -19,7 +19,8 @@ from simulator.cost.product_kernel import product_seconds
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.stack.library import Library, ProductKernel, library_names, load_library
-from simulator.validation.fit_kernels import Job, fit, fitted, jobs
+from simulator.validation.fit_kernels import fitted, jobs
+from simulator.validation.kernel_fit import Job, fit
 from simulator.validation.kernel_rows import KernelRow
 from simulator.validation.kernel_skew import balanced, skewed
 from simulator.validation.kernels import KERNEL_TABLES, Products
@@ -203,6 +204,32 @@ def test_the_tables_are_met(found: Validation) -> None:
         errors = [abs(p.error) for p in found.points if p.row.metric.startswith(kind)]
         assert len(errors) > 1000
         assert np.median(errors) <= limit, kind
+
+
+def test_networks_of_whole_machines_are_met(found: Validation) -> None:
+    networks = [p for p in found.points if p.row.metric.startswith("network")]
+    assert {p.row.hardware for p in networks} == {"a100-sxm-80g", "h100-sxm", "a100-pairs", "h100-pairs"}
+    assert np.median([abs(p.error) for p in networks]) <= 0.08
+    # Four chips in two pairs, joined by PCIe: no number is fitted to them.
+    pairs = [abs(p.error) for p in networks if p.row.hardware == "a100-pairs"]
+    assert np.median(pairs) <= 0.08
+
+
+def test_a_network_says_why_it_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a100_dgx" / "all_reduce.csv"
+    path.parent.mkdir()
+    path.write_text(
+        "time_stats.all_reduce.median,num_workers,size,collective,devices_per_node,max_devices_per_node\n"
+        "0.05,8,2048,all_reduce,8,8\n"
+        "7.2,16,67108864,all_reduce,8,8\n"
+        "0.675,8,67108864,all_reduce,8,8\n"
+    )
+    mine = validate([path])
+    assert mine.overall.simulated == 1
+    assert sorted(mine.not_simulated) == [
+        "a short message, whose time is the host's launch",
+        "machines joined by another network than the profile's",
+    ]
 
 
 def test_a_chip_that_nobody_timed_is_predicted_from_the_others() -> None:

@@ -16,7 +16,7 @@ from simulator.cost.scale_out import spanning
 from simulator.cost.switch import PASSES, kernels, ring
 from simulator.errors import CapacityError
 from simulator.hardware.fabric import Fabric, ScaleOut
-from simulator.hardware.profile import Node
+from simulator.hardware.profile import Node, Profile
 from simulator.model.operation import Array, Collective
 from simulator.stack.parameters import Collectives
 
@@ -29,19 +29,26 @@ def collective(operation: Collective, machine: Machine) -> Amount:
     n = operation.group
     if n <= 1:
         return Amount()
-    node, software = machine.profile.node, machine.stack.collectives
-    inside = members_inside(operation, node)
-    if inside == n:
-        seconds = collective_seconds(operation.pattern, operation.bytes, n, node.fabric, software)
-    elif node.scale_out is None:
-        raise CapacityError(
-            f"a group of {n} chips does not fit '{machine.profile.name}' with {node.chips}, which has no `scale_out`"
-        )
-    else:
-        seconds = _spanning_seconds(operation, inside, node.fabric, node.scale_out, software)
+    seconds = group_seconds(operation, machine.profile, machine.stack.collectives)
     seconds = np.where(np.asarray(operation.bytes) > 0, seconds, 0.0)
     sent = operation.bytes * (PASSES.get(operation.pattern, n / (n - 1)) * (n - 1) / n)
     return Amount({NETWORK: seconds}, {}, {}, sent).times(operation.repeat)
+
+
+def group_seconds(operation: Collective, profile: Profile, software: Collectives) -> Array:
+    """Seconds of one collective inside a machine or over several.
+
+    Raise CapacityError for a group that spans machines without a network between them.
+    """
+    node, inside = profile.node, members_inside(operation, profile.node)
+    if inside == operation.group:
+        return collective_seconds(operation.pattern, operation.bytes, inside, node.fabric, software)
+    if node.scale_out is None:
+        raise CapacityError(
+            f"a group of {operation.group} chips does not fit '{profile.name}' with {node.chips}, "
+            "which has no `scale_out`"
+        )
+    return _spanning_seconds(operation, inside, node.fabric, node.scale_out, software)
 
 
 def members_inside(operation: Collective, node: Node) -> int:

@@ -8,10 +8,8 @@ The library's YAML is printed, or with --write put in its place, each kernel wit
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import date
-from math import log
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +17,13 @@ import numpy as np
 import yaml
 
 from simulator.errors import InputError
-from simulator.provenance import Block
-from simulator.quantity import Known, format_quantity
-from simulator.stack.library import FOLDER, ChipKernels, library_names
-from simulator.validation.kernel_rows import KernelRow
-from simulator.validation.kernels import KERNEL_TABLES, MS, Call, KernelTable
-from simulator.validation.robust import minimum
+from simulator.quantity import format_quantity
+from simulator.stack.library import FOLDER, library_names
+from simulator.validation.kernel_fit import FIXED, HOST, Job, fit
+from simulator.validation.kernels import KERNEL_TABLES
 from simulator.validation.rows import header
 
-SPREAD = 0.6
-"""How far, as a logarithm, a number is expected to lie from its present value."""
-
-FIXED = ("occupancy", "kernel_limit")
-SHARES = ("plateau", "streaming", "bandwidth", "one_shot_bandwidth", "two_shot_bandwidth", "in_switch_bandwidth")
-MOST = 0.99
-"""No fitted share of a peak comes closer to it."""
-
-HOST = "host"
 ON = "on"  # which YAML 1.1 takes for a truth value
-
-
-@dataclass(frozen=True)
-class Job:
-    """One kernel of a library on a chip, with the rows that it serves."""
-
-    table: KernelTable
-    call: Call
-    rows: list[KernelRow]
-
-    @property
-    def measured(self) -> np.ndarray:
-        """Seconds."""
-        return np.array([row.value for row in self.rows]) * MS
-
-    @property
-    def kernel(self) -> Block:
-        """Its present numbers."""
-        return _entry(self.call.kernels, self.call)
-
-    def seconds(self, numbers: Mapping[str, float]) -> np.ndarray:
-        """Of each row, with these numbers in the place of its present ones."""
-        kernels = _with_numbers(self.call.kernels, self.call, numbers)
-        return self.table.seconds(self.rows, self.call.slot, kernels, self.call.profile)
-
-    def errors(self, numbers: Mapping[str, float]) -> np.ndarray:
-        """simulated / measured - 1."""
-        return np.asarray(self.seconds(numbers) / self.measured - 1.0)
-
-    def value(self, name: str) -> Known | None:
-        """A number of the kernel, if it is one."""
-        found = self.call.kernels.host if name == HOST else getattr(self.kernel, name, None)
-        return found if isinstance(found, Known) else None
 
 
 def jobs(library: str, files: Sequence[Path] = ()) -> list[Job]:
@@ -83,24 +37,6 @@ def jobs(library: str, files: Sequence[Path] = ()) -> list[Job]:
     if not found:
         raise InputError(f"no rows of library '{library}'")
     return found
-
-
-def fit(members: Sequence[Job], names: Sequence[str]) -> dict[str, float]:
-    """The numbers `names` that fit all jobs best, from the present ones of the first."""
-    start = [float(members[0].value(name) or 0.0) for name in names]
-    measured = np.concatenate([job.measured for job in members])
-
-    def errors(x: np.ndarray) -> np.ndarray:
-        numbers = dict(zip(names, (start * np.exp(x)).tolist(), strict=True))
-        return np.asarray(np.log(np.concatenate([job.seconds(numbers) for job in members]) / measured))
-
-    below_one = {name for name in names if name in SHARES and not _may_exceed(members[0], name)}
-    limits = [log(MOST / value) if name in below_one else 3.0 for name, value in zip(names, start, strict=True)]
-    x = minimum(errors, np.maximum(limits, 1e-4), SPREAD)
-    if "overlap" in names:  # an exponent below 1 is no norm
-        place = list(names).index("overlap")
-        x[place] = max(x[place], -log(start[place]))
-    return dict(zip(names, (start * np.exp(x)).tolist(), strict=True))
 
 
 def fitted(library: str, files: Sequence[Path] = (), today: date | None = None) -> str:
@@ -123,32 +59,6 @@ def fitted(library: str, files: Sequence[Path] = (), today: date | None = None) 
         entry["source"] = f"fit of {today or date.today()} to {len(job.rows):,} rows: {_figures(job.errors(numbers))}"
     text: str = yaml.dump(document, sort_keys=False, default_flow_style=None, width=1000, allow_unicode=True)
     return text.replace(f"'{ON}':", f"{ON}:")
-
-
-def _may_exceed(job: Job, name: str) -> bool:
-    """Whether a share may be above 1, as its schema says."""
-    return job.call.slot.table == "experts" and name == "plateau"
-
-
-def _entry(kernels: ChipKernels, call: Call) -> Block:
-    table: Any = getattr(kernels, call.slot.table)
-    entry = table[int(call.slot.entry)] if isinstance(table, tuple) else table
-    found: Block = entry[call.slot.entry] if isinstance(entry, dict) else entry
-    return found
-
-
-def _with_numbers(kernels: ChipKernels, call: Call, numbers: Mapping[str, float]) -> ChipKernels:
-    table: Any = getattr(kernels, call.slot.table)
-    known = {name: Known(value) for name, value in numbers.items()}
-    kernel = _entry(kernels, call).model_copy(update={name: x for name, x in known.items() if name != HOST})
-    if isinstance(table, dict):
-        table = {**table, call.slot.entry: kernel}
-    elif isinstance(table, tuple):
-        table = tuple(kernel if str(place) == call.slot.entry else old for place, old in enumerate(table))
-    else:
-        table = kernel
-    update = {call.slot.table: table}
-    return kernels.model_copy(update=update | ({HOST: known[HOST]} if HOST in known else {}))
 
 
 def _text(value: float, unit: str | None) -> str | float:

@@ -6,14 +6,12 @@ Of each kind one .csv.gz with the columns that its form needs; rows in the order
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulator.validation.kernel_rows import device_of, write_table
+from simulator.validation.kernel_rows import records, write_table
 from simulator.validation.kernels import KERNEL_TABLES
-from simulator.validation.rows import text_of
+from simulator.validation.rows import header
 
 ALSO = ("device", "version", "kernel_source", "attn_dtype", "kv_cache_dtype", "latency")
 """Columns that more than one kind needs beside its own."""
@@ -22,19 +20,18 @@ ALSO = ("device", "version", "kernel_source", "attn_dtype", "kv_cache_dtype", "l
 def pack(folder: Path) -> list[Path]:
     """Write the shipped file of every kind that has tables in the folder; the files written."""
     written = []
-    paths = sorted(folder.glob("*.csv"))
+    paths = sorted(folder.rglob("*.csv"))
     for kind in KERNEL_TABLES.values():
-        records: list[dict[str, str]] = []
+        found: list[dict[str, str]] = []
         for path in paths:
-            reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
-            if kind.columns <= set(reader.fieldnames or ()):
-                records += [{**record, "device": record.get("device") or device_of(path.stem)} for record in reader]
-        if records:
+            if kind.columns <= header(path):
+                found += [cells for _, cells in records(path, kind.prepared) if kind.kept(cells)]
+        if found:
             wanted = dict.fromkeys((*ALSO[:3], *kind.shape, *sorted(kind.columns), *ALSO[3:]))
-            columns = [name for name in wanted if any(record.get(name) for record in records)]
+            columns = [name for name in wanted if any(cells.get(name) for cells in found)]
             target = kind.shipped[0]
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_table(records, columns, target)
+            write_table(found, columns, target)
             written.append(target)
     return written
 

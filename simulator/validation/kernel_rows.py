@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,19 +28,31 @@ class KernelRow(Row):
         return float(self.cells.get(column) or 0.0)
 
 
+Cells = dict[str, str]
+
+
+def records(path: Path, prepared: Callable[[Cells, Path], Cells]) -> Iterator[tuple[int, Cells]]:
+    """(line, cells) of a table, as its kind prepares them."""
+    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
+    for record in reader:
+        yield reader.line_num, prepared({name: (text or "").strip() for name, text in record.items() if name}, path)
+
+
 def read_kernel_rows(
-    path: Path, metric: Callable[[Mapping[str, str]], str], shape: Sequence[str], numbers: Sequence[str]
+    path: Path,
+    metric: Callable[[Mapping[str, str]], str],
+    shape: Sequence[str],
+    numbers: Sequence[str],
+    prepared: Callable[[Cells, Path], Cells],
 ) -> list[KernelRow]:
     """The rows of a table; `shape` columns describe a call to people, `numbers` must be numbers.
 
-    A row without a device is of the one that the file is called after. Raise MeasurementError with all that is wrong.
+    Raise MeasurementError with all that is wrong.
     """
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
     problems: list[Problem] = []
     rows: list[KernelRow] = []
-    for record in reader:
-        where = Where(str(path), reader.line_num)
-        cells = {name: (text or "").strip() for name, text in record.items() if name}
+    for line, cells in records(path, prepared):
+        where = Where(str(path), line)
         wrong = next((name for name in ("latency", *numbers) if not _is_number(cells.get(name, ""))), None)
         if wrong is not None:
             problems.append(Problem(f"{wrong} {cells.get(wrong)!r} is no number from 0", where, "write a plain number"))
@@ -48,11 +60,11 @@ def read_kernel_rows(
         if float(cells["latency"]) <= 0:
             problems.append(Problem("latency 0 is not positive", where, "remove the row"))
             continue
-        entry = _device(cells.get("device") or path.stem)
+        entry = device_entry(cells["device"])
         said = " ".join(f"{name} {cells[name]}" for name in shape if cells.get(name))
         known = {
             **dict.fromkeys(EMPTY, ""),
-            "id": f"{path.parent.name}/{path.name.removesuffix('.gz').removesuffix('.csv')}:{reader.line_num}",
+            "id": f"{path.parent.name}/{path.name.removesuffix('.gz').removesuffix('.csv')}:{line}",
             "hardware": entry["hardware"] if entry else cells.get("device", ""),
             "model": said,
             "engine": f"{cells.get('kernel_source', '')} {cells.get('version', '')}".strip(),
@@ -70,14 +82,8 @@ def device_profile(row: KernelRow) -> str | None:
     return next((entry["profile"] for entry in aliases.table("devices") if entry["hardware"] == row.hardware), None)
 
 
-def device_of(text: str) -> str:
-    """The device that a file is called after; the text itself when none is known."""
-    entry = _device(text)
-    return entry["device"] if entry else text
-
-
-def _device(text: str) -> aliases.Entry | None:
-    """By the device's own name, or by what a file is called after."""
+def device_entry(text: str) -> aliases.Entry | None:
+    """Of a device's own name, or of what a file or folder is called after."""
     words = aliases.plain(text)
     entries = aliases.table("devices")
     return next((entry for entry in entries if entry["device"] in words), None)

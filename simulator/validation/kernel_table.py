@@ -1,0 +1,165 @@
+"""What all tables of single kernels share: rows, the library and the kernel that serve them, points.
+
+What a library reaches on a chip is data (stack/libraries/), picked by the source and version that a row names; a chip
+that the library was never timed on takes its `default`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.profile import Profile
+from simulator.model.number_format import FORMATS
+from simulator.stack.library import ChipKernels, load_library
+from simulator.validation.compare import Place, Point
+from simulator.validation.kernel_rows import KernelRow, device_profile, library_of, read_kernel_rows
+from simulator.validation.rows import Row
+
+FORMAT = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "fp8_block": "fp8"}
+"""Number formats as the tables call them -> as ramwise does: what is stored and computed in."""
+
+MS = 1e-3
+
+
+class Slot(NamedTuple):
+    """Where the numbers of a kernel stand: library, chip (an entry of its `on`), table of that, entry of the table."""
+
+    library: str
+    chip: str
+    table: str
+    entry: str
+
+
+class Call(NamedTuple):
+    """What a row needs to be priced."""
+
+    profile: Profile
+    slot: Slot
+    kernels: ChipKernels
+
+
+class KernelTable(ABC):
+    """A kind of kernel table (see kinds.Kind)."""
+
+    columns: ClassVar[frozenset[str]]
+    shipped: ClassVar[tuple[Path, ...]]
+    shape: ClassVar[tuple[str, ...]]
+    """Columns that tell people one call from another."""
+    numbers: ClassVar[tuple[str, ...]]
+    """Columns that must be numbers."""
+
+    def __init__(self, folders: Sequence[Path] = ()) -> None:
+        self._catalogue = Catalogue(folders)
+        self._places: dict[tuple[str, str], tuple[Place, Profile | None]] = {}
+
+    def rows(self, files: Sequence[Path]) -> list[Row]:
+        """The rows of the files. Raise MeasurementError."""
+        return [
+            row
+            for path in files
+            for row in read_kernel_rows(path, self.metric, self.shape, self.numbers, self.prepared)
+        ]
+
+    def place(self, row: Row) -> Place:
+        """Family, library and profile of a row."""
+        return self._located(kernel_row(row))[0]
+
+    def _located(self, row: KernelRow) -> tuple[Place, Profile | None]:
+        key = row.hardware, row.engine
+        if key not in self._places:
+            name, library = device_profile(row), library_of(row)
+            profile = self._catalogue.load(name) if name else None
+            self._places[key] = Place(profile.family if profile else "-", library or "-", name), profile
+        return self._places[key]
+
+    def points(self, rows: Sequence[Row]) -> list[Point]:
+        """Every row with what its form says, or why it says nothing."""
+        groups, reasons = self.calls(rows)
+        seconds = {
+            row.id: float(value)
+            for call, members in groups
+            for row, value in zip(members, self.seconds(members, call.slot, call.kernels, call.profile), strict=True)
+        }
+        return [self.point(row, seconds.get(row.id), reasons) for row in rows]
+
+    def point(self, row: Row, seconds: float | None, reasons: Mapping[str, str]) -> Point:
+        """A row with its time, or the reason why it has none."""
+        family, library, _ = self.place(row)
+        return Point(row, family, library, None if seconds is None else seconds / MS, reasons.get(row.id, ""))
+
+    def calls(self, rows: Sequence[Row]) -> tuple[list[tuple[Call, list[KernelRow]]], dict[str, str]]:
+        """Rows that one kernel on one chip serves, together; and the reasons of those that none does, by row id."""
+        groups: dict[tuple[str, Slot], tuple[Call, list[KernelRow]]] = {}
+        reasons: dict[str, str] = {}
+        for row in map(kernel_row, rows):
+            (_, library, name), profile = self._located(row)
+            if profile is None or library == "-":
+                reasons[row.id] = (
+                    "no profile of the device" if profile is None else f"no kernel library of {row.engine}"
+                )
+                continue
+            refused = self.refused(row)
+            if refused:
+                reasons[row.id] = refused
+                continue
+            of_library = load_library(library)
+            chip = profile.chip.name if profile.chip.name in of_library.on else "default"
+            kernels = of_library.on.get(chip)
+            entry = self.entry(row, kernels) if kernels else None
+            if kernels is None or entry is None:
+                reasons[row.id] = f"library {library} has no {row.metric} of this kind on {profile.chip.name}"
+                continue
+            slot = Slot(library, chip, *entry)
+            groups.setdefault((name or "", slot), (Call(profile, slot, kernels), []))[1].append(row)
+        return list(groups.values()), reasons
+
+    @staticmethod
+    def prepared(cells: dict[str, str], path: Path) -> dict[str, str]:
+        """The cells as the kind needs them: a row without a device is of the one that its file is called after."""
+        return {**cells, "device": cells.get("device") or path.stem}
+
+    @staticmethod
+    def kept(cells: Mapping[str, str]) -> bool:
+        """Whether a row goes into the shipped file."""
+        return True
+
+    def refused(self, row: KernelRow) -> str:
+        """Why a row says nothing of what its form describes; nothing when it does."""
+        return ""
+
+    @abstractmethod
+    def metric(self, cells: Mapping[str, str]) -> str:
+        """What a row's figures are kept under."""
+
+    @abstractmethod
+    def entry(self, row: KernelRow, kernels: ChipKernels) -> tuple[str, str] | None:
+        """Table and entry of the kernels that serve a row."""
+
+    @abstractmethod
+    def seconds(self, rows: Sequence[KernelRow], slot: Slot, kernels: ChipKernels, profile: Profile) -> np.ndarray:
+        """Seconds of each row; `slot` serves all of them."""
+
+
+def kernel_row(row: Row) -> KernelRow:
+    assert isinstance(row, KernelRow)
+    return row
+
+
+def column(rows: Sequence[KernelRow], name: str) -> np.ndarray:
+    return np.array([row.number(name) for row in rows])
+
+
+def format_of(text: str) -> str:
+    return FORMAT.get(text, text)
+
+
+def peak_of(profile: Profile, format: str) -> float:
+    """FLOP/s in which a chip multiplies values stored in a format."""
+    peaks = profile.chip.matrix.peak
+    return float(next(peaks[name] for name in FORMATS[format].compute if name in peaks))
