@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simulator.cost.machine import Machine
+from simulator.cost.mean_step import causal_pairs
 from simulator.cost.step import step_cost
 from simulator.cost.step_table import StepTable
 from simulator.cost.ticks import TICKS_PER_SECOND
@@ -23,7 +24,7 @@ from simulator.validation.baseline import baseline, lost
 from simulator.validation.compare import Point, figures, worst
 from simulator.validation.inference import Inference
 from simulator.validation.kinds import KINDS, kind_of, shipped
-from simulator.validation.predict import READINGS, Step, causal_pairs, step_seconds
+from simulator.validation.predict import READINGS, Step, step_seconds
 from simulator.validation.question import REFUSED, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
 
@@ -141,7 +142,7 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
                 {"request_rate": "Poisson, target 5 qps"},
                 {"request_rate": "inf"},
                 {"metric": "tpot_ms_p99", "unit": "ms"},
-                {"metric": "gpu_power_w", "unit": "W"},
+                {"metric": "gemm_tflops", "unit": "TFLOP/s"},
                 {"concurrency_or_batch": ""},
                 {"tp": "best TP/PP/DP (not stated)"},
                 {"dtype_weights": "IQ9_KT"},
@@ -159,7 +160,7 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
         "requests arrive at a rate: needs the event engine",
         "all requests at once, saturated: needs the event engine",
         "tail of a distribution: needs the event engine",
-        "power and energy",
+        "no timing and no energy of inference",
         "batch not stated",
         "layout not stated",
         "number format IQ9_KT",

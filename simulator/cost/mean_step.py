@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
-from simulator.cost.energy import marginal_joules
+from simulator.cost.energy import joules_above_idle, marginal_joules
 from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
 from simulator.cost.step import cost_of_all, per_layer, step_cost
@@ -54,9 +54,8 @@ def seconds_of(step: Amount, machine: Machine) -> np.ndarray:
 
 def joules_of(step: Amount, seconds: Array, machine: Machine) -> np.ndarray:
     """Joules above idle of one chip in steps that take so long: active and marginal ones, under the power limit."""
-    power = machine.profile.chip.power
-    drawn = np.asarray(seconds) * float(power.active) + np.asarray(marginal_joules(step, machine))
-    return np.asarray(np.minimum(drawn, np.asarray(seconds) * (float(power.cap) - float(power.idle))))
+    parts, factor = joules_above_idle(step, seconds, machine)
+    return np.asarray(sum(parts.values(), 0.0) * factor)
 
 
 def causal_pairs(length: np.ndarray, window: int | None) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
-from simulator.cost.energy import joules_by_component
+from simulator.cost.energy import joules_above_idle
 from simulator.cost.host import HOST
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost
@@ -99,7 +99,7 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     seconds = dict(whole.seconds)
     seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + waits
     seconds[POWER] = np.where(longer - waits > 1e-6 * work, longer - waits, 0.0)
-    joules, factor = _joules(whole, rows.busy_s, machine)
+    joules, factor = joules_above_idle(whole, rows.busy_s, machine)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())
     for into, values in ((total.seconds, seconds), (total.flops, whole.flops), (total.bytes, whole.bytes)):
@@ -120,15 +120,6 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
 
 def _all(values: dict[str, Any], rows: _Rows) -> Any:
     return sum(values.values(), np.zeros(len(rows.steps)))
-
-
-def _joules(amount: Amount, busy_s: np.ndarray, machine: Machine) -> tuple[dict[str, Any], np.ndarray]:
-    """Joules above idle by component, and the factor by which the power limit shrinks them, row by row."""
-    power = machine.profile.chip.power
-    joules: dict[str, Any] = {"active": busy_s * float(power.active), **joules_by_component(amount, machine)}
-    drawn = sum(joules.values(), np.zeros(len(busy_s)))
-    allowed = busy_s * (float(power.cap) - float(power.idle))
-    return joules, np.minimum(1.0, allowed / np.maximum(drawn, 1e-300))
 
 
 def usage_summary(

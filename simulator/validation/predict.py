@@ -8,16 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.cost.amount import OVERHEAD, Amount
-from simulator.cost.energy import marginal_joules
-from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
-from simulator.cost.step import cost_of_all, per_layer, step_cost
+from simulator.cost.mean_step import joules_of, mean_step, seconds_of
 from simulator.errors import RamwiseError
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
-from simulator.model.operation import Batch
 from simulator.model.parallelism import Parallelism
+from simulator.validation.energy import (
+    batch_tokens,
+    chips_watts,
+    joules_per_token,
+    one_chip_watts,
+    step_tokens,
+    wall_watts,
+)
 from simulator.validation.question import Question, Reason
 
 
@@ -39,10 +43,12 @@ Parts = list[tuple[float, Step]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How a metric follows from steps: the steps with their weights, and what to make of the sum of their seconds."""
+    """How a metric follows from steps: the steps with their weights, and what to make of the sum of their seconds, or
+    of their seconds and the joules of one chip."""
 
     parts: Callable[[Question], Parts]
-    value: Callable[[Question, float], float]
+    value: Callable[[Question, float], float] = lambda q, t: t
+    energy: Callable[[Question, float, float], float] | None = None
 
 
 def _prompts(q: Question) -> Step:
@@ -96,6 +102,14 @@ READINGS: dict[str, Reading] = {
     "steady_rate": Reading(lambda q: _steady(q, q.batch), lambda q, t: _per_chip(q, q.batch / t)),
     # the prompts alone, or all decode steps alone
     "phase": Reading(_phase, lambda q, t: t),
+    # mean power of all chips or of each, of the whole machine, and joules for an output token
+    "batch_watts": Reading(_whole_batch, energy=chips_watts),
+    "batch_watts_each": Reading(_whole_batch, energy=one_chip_watts),
+    "batch_joules": Reading(_whole_batch, energy=joules_per_token(chips_watts, batch_tokens)),
+    "steady_watts": Reading(lambda q: _steady(q, q.batch), energy=chips_watts),
+    "steady_joules": Reading(lambda q: _steady(q, q.batch), energy=joules_per_token(chips_watts, step_tokens)),
+    "user_wall_watts": Reading(lambda q: [(1.0, _decode(q))], energy=wall_watts),
+    "user_wall_joules": Reading(lambda q: [(1.0, _decode(q))], energy=joules_per_token(wall_watts, step_tokens)),
 }
 
 
@@ -108,72 +122,49 @@ def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
             named = machine.profile.name, machine.stack.name, str(machine.placement)
             key = *named, machine.parallelism, question.architecture.name, precision
             groups[key].append((question, share))
-    seconds: dict[str, float | Reason] = {}
+    spent: dict[str, tuple[float, float] | Reason] = {}  # seconds and joules of one chip
     asked: dict[str, Question] = {}
     for key, members in groups.items():
         machine, architecture, precision = members[0][0].machine, members[0][0].architecture, key[-1]
         lists = [READINGS[question.reading].parts(question) for question, _ in members]
         steps = list(dict.fromkeys(step for parts in lists for _, step in parts))
         try:
-            times = dict(zip(steps, step_seconds(architecture, precision, machine, steps), strict=True))
+            costs = np.stack(step_costs(architecture, precision, machine, steps))
         except RamwiseError as error:
             for question, _ in members:
-                seconds[question.row.id] = Reason(str(error).splitlines()[0])
+                spent[question.row.id] = Reason(str(error).splitlines()[0])
             continue
+        each = dict(zip(steps, costs.T.tolist(), strict=True))
         for (question, share), parts in zip(members, lists, strict=True):
             asked[question.row.id] = question
-            before = seconds.get(question.row.id, 0.0)
+            before = spent.get(question.row.id, (0.0, 0.0))
             if not isinstance(before, Reason):
-                seconds[question.row.id] = before + share * sum(count * float(times[step]) for count, step in parts)
-    return {
-        row: spent if isinstance(spent, Reason) else READINGS[asked[row].reading].value(asked[row], spent)
-        for row, spent in seconds.items()
-    }
+                seconds = before[0] + share * sum(count * each[step][0] for count, step in parts)
+                joules = before[1] + share * sum(count * each[step][1] for count, step in parts)
+                spent[question.row.id] = seconds, joules
+    return {row: cost if isinstance(cost, Reason) else _value(asked[row], *cost) for row, cost in spent.items()}
+
+
+def _value(question: Question, seconds: float, joules: float) -> float:
+    reading = READINGS[question.reading]
+    return reading.energy(question, seconds, joules) if reading.energy else reading.value(question, seconds)
 
 
 def step_seconds(
     architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
 ) -> np.ndarray:
-    """Seconds of each step: the operations' time and the stack's overheads, joined with the host's time, and at least
-    what the power cap allows. The same as the engine's table, but priced at these steps alone."""
-    operations = _operations(architecture, precision, machine, steps)
-    overheads = _overheads(architecture, precision, machine, steps)
-    joules = np.asarray(marginal_joules(operations, machine), dtype=float)
-    power = machine.profile.chip.power
-    work = np.asarray(operations.total_seconds, dtype=float) + overheads
-    limit = joules / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(host_floor(machine.stack).joined(work), limit))
+    """Seconds of each step, see `step_costs`."""
+    return step_costs(architecture, precision, machine, steps)[0]
 
 
-def _operations(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> Amount:
-    decoding, context, prompts, length = (
-        np.array([getattr(step, name) for step in steps], dtype=float)
-        for name in ("decoding", "context", "prompts", "length")
+def step_costs(
+    architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of each step and the joules of one chip in it: the same as the engine's table, but priced at these steps
+    alone."""
+    columns = (
+        np.array([getattr(step, name) for step in steps]) for name in ("decoding", "context", "prompts", "length")
     )
-    batch = Batch(
-        tokens=decoding + prompts * length,
-        outputs=decoding + prompts,
-        decode_context={w: decoding * (context if w is None else np.minimum(context, w)) for w in architecture.windows},
-        prefill_pairs={w: prompts * causal_pairs(length, w) for w in architecture.windows},
-    )
-    zipf = float(machine.stack.expert_popularity)
-    operations = architecture.forward(batch, machine.parallelism, precision, zipf)
-    layers = per_layer(architecture, precision, machine)
-    return cost_of_all(operations, machine, layers, architecture.layer_count)
-
-
-def _overheads(architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]) -> np.ndarray:
-    """Per step, per emitting sequence, and per step with a prompt (in proportion to how often there is one)."""
-    table = step_cost(architecture, precision, machine, 1, 1)
-    emitting = np.array([step.decoding + step.prompts for step in steps])
-    with_prompt = np.array([min(1.0, step.prompts) for step in steps])
-    each_step, each_output = (float(np.asarray(part.seconds[OVERHEAD])[1]) for part in (table.tokens, table.outputs))
-    return np.asarray(each_step + each_output * emitting + float(table.prefill.seconds[OVERHEAD]) * with_prompt)
-
-
-def causal_pairs(length: np.ndarray, window: int | None) -> np.ndarray:
-    """Query-key pairs of a prompt: sum over its tokens i = 1 .. length of min(i, window)."""
-    if window is None:
-        return np.asarray(length * (length + 1) / 2)
-    short = np.minimum(length, window)
-    return np.asarray(short * (short + 1) / 2 + (length - short) * window)
+    step = mean_step(architecture, precision, machine, *columns)
+    seconds = seconds_of(step, machine)
+    return seconds, seconds * float(machine.profile.chip.power.idle) + joules_of(step, seconds, machine)

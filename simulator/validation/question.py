@@ -31,7 +31,9 @@ FULL = 0.92
 """Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
 LLM-Inference-Bench: beyond it static batches are no longer static)."""
 
-_TIMINGS = re.compile(r"(latency_s|decode_|tpot_|tpot$|ttft_|prefill_|output_tokens|total_tokens|requests_per)")
+_METRICS = re.compile(
+    r"(latency_s|decode_|tpot_|tpot$|ttft_|prefill_|output_tokens|total_tokens|requests_per|(gpu_|system_)?power_w|j_per_)"
+)
 _RUNNING = re.compile(r"running batch ([\d.]+)")
 _STATIC_CACHE = re.compile(r"cache length (\d+)")  # every step reads all of its slots (JetStream)
 _THREADS = re.compile(r"(\d+) threads")
@@ -145,9 +147,8 @@ class Interpreter:
 
     def _reading(self, row: Row) -> aliases.Entry | Reason:
         """How the metric of this engine is to be read."""
-        if not _TIMINGS.match(row.metric):
-            energy = re.search(r"power|j_per_token", row.metric)
-            return Reason("power and energy" if energy else "no timing of inference")
+        if not _METRICS.match(row.metric):
+            return Reason("no timing and no energy of inference")
         if row.metric.endswith(("_p90", "_p95", "_p99")):
             return Reason("tail of a distribution: needs the event engine")
         if row.request_rate:
@@ -329,7 +330,7 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
         return Reason("lengths are not numbers")
     if prompt is None and not (output and reading in ("user_rate", "decode_rate")):
         return Reason("lengths not stated")
-    needs_output = reading in ("batch_latency", "batch_rate", "steady_step", "steady_rate")
+    needs_output = reading.startswith(("batch", "steady"))
     if needs_output and not output:
         return Reason("lengths not stated")
     if reading.startswith(("prefill", "first")) and not prompt:

@@ -23,6 +23,8 @@ UNITS = {
     "tok/s": (1.0, "tok/s"),
     "tok/s/user": (1.0, "tok/s"),
     "tok/s/chip": (1.0, "tok/s"),
+    "W": (1.0, "W"),
+    "J/tok": (1.0, "J/tok"),
 }
 
 DROPPED = "EXCLUDE"
