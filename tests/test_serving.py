@@ -114,7 +114,7 @@ def test_checkpoints_are_what_was_published() -> None:
 def test_a_time_per_token_is_that_of_a_loop_stepped_through() -> None:
     """Twin: one slot a client, a prompt a step; the clients' answers are drawn apart by their starts."""
     asked = loop(concurrency_or_batch="8", engine="vllm 0.18.0")
-    asked = replace(asked, output_tokens=200.0, habits=Habits(8192.0, True, 1.0, 0.0, 0.0, 0.5, 0))
+    asked = replace(asked, output_tokens=200.0, habits=Habits(8192.0, True, 1.0, 0.0, 0.0, 0.5, 0.9, 1.0, 0))
     from simulator.validation.predict import Step, step_seconds
 
     context = asked.input_tokens + asked.output_tokens / 2

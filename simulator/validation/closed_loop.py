@@ -26,8 +26,8 @@ from simulator.validation.deployment import ROUNDS, Loop
 from simulator.validation.predict import Step, step_seconds
 from simulator.validation.question import Reason
 
-UTILIZATION = 0.9
-"""Share of a chip's memory for weights and cache (vLLM's default)."""
+RESERVED = 3e9
+"""Bytes of a chip for context, captured graphs and buffers of collectives (fit to rows whose cache is full)."""
 
 BLOCK = 16
 """Tokens of a block of the cache."""
@@ -121,15 +121,17 @@ def _seconds(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
 
 
 def _room(loops: Sequence[Loop], tokens: np.ndarray) -> np.ndarray:
-    """Sequences of so many tokens that the KV cache of a replica holds."""
-    first = loops[0]
-    sheet = capacity(
-        first.architecture,
-        first.precision,
-        first.machine,
-        memory_utilization=UTILIZATION,
-        block_size=BLOCK,
-        max_tokens=int(max(loop.habits.chunk for loop in loops)),
-        max_outputs=1,
-    )
-    return np.asarray(sheet.kv_blocks / (sheet.kv_fixed_blocks + tokens / sheet.block_size))
+    """Sequences of so many tokens that the KV cache of a replica holds, of each loop."""
+    found = []
+    for loop, length in zip(loops, tokens, strict=True):
+        sheet = capacity(
+            loop.architecture,
+            loop.precision,
+            loop.machine,
+            memory_utilization=loop.habits.memory - RESERVED / float(loop.machine.memory.capacity),
+            block_size=BLOCK,
+            max_tokens=int(loop.habits.chunk),
+            max_outputs=1,
+        )
+        found.append(loop.habits.free * sheet.kv_blocks / (sheet.kv_fixed_blocks + length / sheet.block_size))
+    return np.array(found)

@@ -74,6 +74,8 @@ class Habits:
     held    decode steps from there to the first token at the client, beside the prompt's own
     spare   clients more than the server's batch, always in line
     kept    share of an answer's tokens for which the cache must have room when it starts
+    memory  share of a chip's memory for weights and cache
+    free    share of what the weights leave of it for the cache
     drafts  tokens that a speculative step checks beside the next one
     """
 
@@ -83,6 +85,8 @@ class Habits:
     held: float
     spare: float
     kept: float
+    memory: float
+    free: float
     drafts: int
 
 
@@ -210,5 +214,5 @@ def habits(row: ServingRow, architecture: Architecture, parallelism: Parallelism
     entry = max(fitting, key=lambda e: ([len(e[name]) for name in (*names, "layout")], float(e["clients"])))
     # With data-parallel attention the recipes of speculative runs draft one token.
     drafts = int(entry["drafts"]) if parallelism.dp == 1 else min(int(entry["drafts"]), 1)
-    chunk, poll, held, spare, kept = (float(entry[name]) for name in ("chunk", "poll", "held", "spare", "kept"))
-    return Habits(chunk, entry["mixed"] == "yes", poll, held, spare, kept, drafts)
+    numbers = {name: float(entry[name]) for name in ("chunk", "poll", "held", "spare", "kept", "memory", "free")}
+    return Habits(mixed=entry["mixed"] == "yes", drafts=drafts, **numbers)
