@@ -47,9 +47,11 @@ REFINEMENTS = 3
 
 def simulate(loops: Iterable[Loop]) -> dict[str, float | Reason]:
     """Row id -> seconds, or why the costs refuse it. Loops of one model on one machine are priced at once."""
-    groups: dict[tuple[int, str, Precision], list[Loop]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str, Precision], list[Loop]] = defaultdict(list)
     for loop in loops:
-        groups[id(loop.machine), loop.architecture.name, loop.precision].append(loop)
+        machine = loop.machine
+        names = machine.profile.name, machine.stack.name, str(machine.parallelism), loop.architecture.name
+        groups[*names, loop.precision].append(loop)
     found: dict[str, float | Reason] = {}
     for members in groups.values():
         alike: dict[tuple[object, ...], list[Loop]] = defaultdict(list)

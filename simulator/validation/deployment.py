@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,6 +11,7 @@ from simulator.cost.machine import Machine
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
+from simulator.stack.stack import Stack
 from simulator.validation import aliases
 from simulator.validation.question import Interpreter, Reason
 from simulator.validation.rows import UNITS, Row
@@ -106,6 +107,10 @@ class Loop:
     output_tokens: float
     habits: Habits
     assumed: str = ""
+
+    def on(self, stack: Stack) -> Loop:
+        """The same with another stack."""
+        return replace(self, machine=replace(self.machine, stack=stack))
 
     @property
     def measured(self) -> float:

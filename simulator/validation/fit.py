@@ -18,13 +18,18 @@ import numpy as np
 from simulator.errors import InputError, RamwiseError, unknown
 from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
+from simulator.validation.closed_loop import simulate
+from simulator.validation.deployment import Loop
+from simulator.validation.kinds import kind_of
 from simulator.validation.predict import predict
-from simulator.validation.question import Interpreter, Question
+from simulator.validation.question import Interpreter, Question, Reason
 from simulator.validation.rows import measurements, verdicts
+from simulator.validation.serving import Serving
 from simulator.validation.stack_file import Entry, write
 from simulator.validation.stack_numbers import SPREAD, USUAL, exchanged, fitted, number, present, singles
 
 Span = tuple[float, float]
+Asked = Question | Loop
 
 
 @dataclass(frozen=True)
@@ -46,25 +51,34 @@ class LeftOut:
 
 def questions(
     stack: str, chips: Sequence[str], files: Sequence[Path] = (), folders: Sequence[Path] = ()
-) -> list[Question]:
+) -> list[Asked]:
     """The rows of a stack on chips (as rows name them) that can be simulated and are not in doubt.
 
     Raise InputError when a chip has none.
     """
-    interpreter, judged = Interpreter(folders), verdicts()
-    rows = [row for row in measurements(files) if not (row.apart or row.id in judged)]
-    asked = (interpreter.ask(row) for row in rows if row.hardware in chips)
-    found = [q for q in asked if isinstance(q, Question) and q.machine.stack.name == stack]
-    simulated = predict(found)
+    serving = bool(files) and all(kind_of(path) == "serving" for path in files)
+    source = Serving(folders) if serving else Interpreter(folders)
+    known = source.rows(files) if isinstance(source, Serving) else measurements(files)
+    judged = verdicts()
+    rows = [row for row in known if not (row.apart or row.id in judged)]
+    asked = (source.ask(row) for row in rows if row.hardware in chips)
+    found = [q for q in asked if isinstance(q, Question | Loop) and q.machine.stack.name == stack]
+    simulated = _seconds(found)
     here = [q for q in found if isinstance(simulated[q.row.id], float)]
     for chip in chips:
         if not any(q.row.hardware == chip for q in here):
-            known = {row.hardware for row in rows if interpreter.place(row)[1] == stack}
-            raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, known))
+            fitting = {row.hardware for row in rows if source.place(row)[1] == stack}
+            raise InputError(unknown(f"chip with rows of stack '{stack}'", chip, fitting))
     return here
 
 
-def fit(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SPREAD) -> Fit:
+def _seconds(asked: Sequence[Asked]) -> dict[str, float | Reason]:
+    """Row id -> simulated value in SI units, or why there is none."""
+    loops = [q for q in asked if isinstance(q, Loop)]
+    return simulate(loops) | predict(q for q in asked if isinstance(q, Question))
+
+
+def fit(asked: Sequence[Asked], paths: Sequence[str] = (), spread: float = SPREAD) -> Fit:
     """Fit the numbers at `paths` ('layer_overhead', 'streaming.bf16', ...) to the rows. All rows are of one stack."""
     stack = asked[0].machine.stack
     chosen = list(paths) or [path for path in present(stack, USUAL) if _is_felt(asked, path)]
@@ -72,20 +86,20 @@ def fit(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SP
     return Fit(numbers, _errors(asked, {}), _errors(asked, numbers))
 
 
-def _is_felt(asked: Sequence[Question], path: str) -> bool:
+def _is_felt(asked: Sequence[Asked], path: str) -> bool:
     """Whether any row depends on the number."""
     more = 1.05 * number(asked[0].machine.stack, path)
     return not np.array_equal(_errors(asked, {path: more}), _errors(asked, {}))
 
 
-def _errors(asked: Sequence[Question], numbers: Mapping[str, float]) -> np.ndarray:
+def _errors(asked: Sequence[Asked], numbers: Mapping[str, float]) -> np.ndarray:
     """simulated / measured - 1 of each row, with these numbers in the place of its stack's."""
     changed = [replace(q, machine=replace(q.machine, stack=exchanged(q.machine.stack, numbers))) for q in asked]
-    simulated = predict(changed)
+    simulated = _seconds(changed)
     return np.array([simulated[q.row.id] for q in asked], dtype=float) / [q.measured for q in asked] - 1.0
 
 
-def leave_one_out(asked: Sequence[Question], paths: Sequence[str] = (), spread: float = SPREAD) -> LeftOut:
+def leave_one_out(asked: Sequence[Asked], paths: Sequence[str] = (), spread: float = SPREAD) -> LeftOut:
     """Fit once without each model. Raise InputError when there is but one."""
     models = sorted({q.architecture.name for q in asked})
     if len(models) == 1:
@@ -99,7 +113,7 @@ def leave_one_out(asked: Sequence[Question], paths: Sequence[str] = (), spread: 
     return LeftOut(np.concatenate(errors), ranges)
 
 
-def entry(found: Fit, asked: Sequence[Question], today: date, left: LeftOut | None = None) -> Entry:
+def entry(found: Fit, asked: Sequence[Asked], today: date, left: LeftOut | None = None) -> Entry:
     """What the fit says of its chip: the numbers with their ranges, the rows, the residual and the date."""
     stack, chips = asked[0].machine.stack, sorted({q.row.hardware for q in asked})
     source = f"fit of {today} to {len(asked)} rows ({stack.name} on {', '.join(chips)}): {_figures(found.after)}"
@@ -116,7 +130,7 @@ def entry(found: Fit, asked: Sequence[Question], today: date, left: LeftOut | No
     return Entry(_chip(asked), source, texts)
 
 
-def _chip(asked: Sequence[Question]) -> str:
+def _chip(asked: Sequence[Asked]) -> str:
     names = {q.machine.profile.chip.name for q in asked}
     if len(names) > 1:
         raise InputError(f"an entry holds for one chip, these rows are of {', '.join(sorted(names))}; fit each alone")

@@ -31,9 +31,13 @@ class Serving:
         family, stack = self._deployments.place(row)
         return Place(family, stack, self._deployments.profile_name(row))
 
+    def ask(self, row: Row) -> Loop | Reason:
+        """The loop of a row, or why there is none."""
+        return self._deployments.loop(row) if isinstance(row, ServingRow) else Reason("no serving configuration")
+
     def points(self, rows: Sequence[Row]) -> list[Point]:
         """Simulate every row that can be expressed, in the order of `rows`."""
-        asked = {row.id: self._deployments.loop(row) for row in rows if isinstance(row, ServingRow)}
+        asked = {row.id: self.ask(row) for row in rows}
         values = simulate(loop for loop in asked.values() if isinstance(loop, Loop))
         return [self._point(row, asked[row.id], values) for row in rows]
 
