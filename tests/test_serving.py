@@ -13,8 +13,11 @@ from simulator.model.parallelism import Parallelism
 from simulator.validation import validate
 from simulator.validation.closed_loop import simulate
 from simulator.validation.deployment import Deployments, Habits, Loop, ServingRow, layout
+from simulator.validation.fit import fit, questions
 from simulator.validation.kinds import kind_of
+from simulator.validation.predict import Step, step_seconds
 from simulator.validation.question import Reason
+from simulator.validation.stack_numbers import exchanged
 
 AGG = {
     "hardware": "h100-sxm",
@@ -104,6 +107,23 @@ def test_the_columns_tell_the_kind_and_pools_are_kept_apart(tmp_path: Path) -> N
     assert "pools" in found.apart[0].reason
 
 
+def test_rows_that_do_not_state_what_ran_are_kept_apart() -> None:
+    crowd = {"model": "openai/gpt-oss-120b", "engine": "vllm", "note": "measured 2025-12-05; gemm nvfp4, moe nvfp4; x"}
+    assert "stood in line" in row(**crowd, concurrency_or_batch="512").doubt
+    assert not row(**crowd, concurrency_or_batch="64").doubt
+    assert row(note="SUSPECT: a crash").apart
+
+
+def test_a_stack_is_fitted_to_loops(tmp_path: Path) -> None:
+    """Rows made with another time per step: the fit finds it."""
+    plain = [loop(concurrency_or_batch=n) for n in ("4", "16", "64")]
+    stack = exchanged(plain[0].machine.stack, {"step_overhead": 2e-3})
+    slow = [f"{1e3 * seconds(asked.on(stack)):.9g}" for asked in plain]
+    changes = [{"concurrency_or_batch": n, "value": v} for n, v in zip(("4", "16", "64"), slow, strict=True)]
+    asked = questions("vllm-2026", ["h100-sxm"], [made(tmp_path, *changes)])
+    assert fit(asked, ["step_overhead"], spread=10.0).numbers["step_overhead"] == pytest.approx(2e-3, rel=0.01)
+
+
 def test_checkpoints_are_what_was_published() -> None:
     note = "measured 2026-03-27; gemm nvfp4, moe nvfp4; x"
     sparse = loop(model="openai/gpt-oss-120b", note=note)
@@ -115,8 +135,6 @@ def test_a_time_per_token_is_that_of_a_loop_stepped_through() -> None:
     """Twin: one slot a client, a prompt a step; the clients' answers are drawn apart by their starts."""
     asked = loop(concurrency_or_batch="8", engine="vllm 0.18.0")
     asked = replace(asked, output_tokens=200.0, habits=Habits(8192.0, True, 1.0, 0.0, 0.0, 0.5, 0.9, 1.0, 0))
-    from simulator.validation.predict import Step, step_seconds
-
     context = asked.input_tokens + asked.output_tokens / 2
     steps = [Step(n, context, p, asked.input_tokens) for n in range(9) for p in (0.0, 1.0)]
     cost = step_seconds(asked.architecture, asked.precision, asked.machine, steps).reshape(9, 2)
