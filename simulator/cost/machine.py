@@ -95,7 +95,9 @@ class Machine:
         """B/s at which a tier streams. `fraction` is what the software reaches of the chip's own tiers; of a far one it
         reaches what the stack says of that tier."""
         if tier.far:
-            return tier.bandwidth * of_format(self.stack.far_streaming, tier.name, self.stack.name, "share of a tier")
+            reached = of_format(self.stack.far_streaming, tier.name, self.stack.name, "share of a tier")
+            fed = self.stack.host.layerwise_bandwidth if self.stack.host and tier.name == self.host_tier else None
+            return min(tier.bandwidth * reached, float(fed or float("inf")) / self.parallelism.chips)
         return tier.bandwidth * self.scaling * fraction
 
     def weights_bandwidth(self, format: str, tier: Tier | None = None) -> float:

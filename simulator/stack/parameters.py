@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, Field, create_model
 
 from simulator.provenance import Block
-from simulator.quantity import Fraction, Known, Label, Ratio, Share, quantity
+from simulator.quantity import Bandwidth, Fraction, Known, Label, Ratio, Share, quantity
 
 
 def _at_least_one(order: Known) -> Known:
@@ -58,6 +58,9 @@ class HostPart(Block):
     streaming: dict[str, Fraction] = Field(description="Share of the sockets' bandwidth, by number format.")
     matmul: dict[str, Fraction] = Field(description="Share of the sockets' peak, by compute format.")
     overlap: Ratio = Field(Known(4.0), description="p of the p-norm that joins compute and memory.")
+    layerwise_bandwidth: Bandwidth | None = Field(
+        None, description="What the host then feeds to all chips together; absent: what their links carry."
+    )
     layerwise_from: Ratio | None = Field(
         None, description="Tokens of a step from which on the weights cross the link, layer by layer, to the chips."
     )
@@ -120,7 +123,8 @@ def part_of(model: type[Block]) -> type[Block]:
     for name, field in model.model_fields.items():
         if name not in Block.model_fields:
             hint = hints[name]
-            inside = part_of(hint) if isinstance(hint, type) and issubclass(hint, Block) else hint
+            blocks = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and issubclass(one, Block)]
+            inside = part_of(blocks[0]) if blocks else hint
             fields[name] = inside, Field(None, description=field.description)
     part: type[Block] = create_model(f"{model.__name__}OnOneChip", __base__=Block, __doc__=model.__doc__, **fields)
     return part
