@@ -60,7 +60,7 @@ def automatic(
         if left > 0.0:  # nowhere: the sheet says so
             shares[main] = shares.get(main, 0.0) + left / held[tensor]
         places[tensor] = Place(shares)
-    return replace(machine, placement=Placement(places))
+    return replace(machine, placement=Placement({**machine.placement.places, **places}))
 
 
 def bytes_read(

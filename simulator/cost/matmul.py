@@ -57,7 +57,11 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     seconds: dict[str, Array] = {}
     moved: dict[str, Array] = {}
     for tier, share in reads:
-        read = weights * share
+        whole = weights
+        if tier.far and operation.choices and not stack.selects_experts:
+            held = operation.choices / machine.parallelism.ep
+            whole = some * held * (operation.n * operation.k * FORMATS[operation.format].bytes)
+        read = whole * share
         seconds[tier.name] = seconds.get(tier.name, 0.0) + read / machine.weights_bandwidth(operation.format, tier)
         moved[tier.name] = moved.get(tier.name, 0.0) + read
     near = machine.memory.tier

@@ -84,6 +84,9 @@ class Parameters(Block):
     far_streaming: dict[str, Fraction] = Field(
         {"default": Known(0.8)}, description="Share of the bandwidth or link of a tier beside the chip's own, by tier."
     )
+    selects_experts: bool = Field(
+        True, description="True: of experts in a far tier those of the batch are read. False: all are, every step."
+    )
     gather_rate: Fraction = Field(Known(1.0), description="Share that its code reaches of what memory gathers (rows).")
     gather_overhead: Overhead = Field(NONE, description="Per gather of a layer, whatever its rows.")
     prefetch: bool = Field(

@@ -75,8 +75,9 @@ def with_experts(architecture: Architecture, row: Row) -> Architecture:
 
 def placed(
     machine: Machine, architecture: Architecture, precision: Precision, row: Row, batch: float, tokens: float
-) -> Machine:
-    """The machine with its tensors where the row says they lie: in the main memory where it says nothing.
+) -> Machine | None:
+    """The machine with its tensors where the row says they lie: in the main memory where it says nothing. None where a
+    host computes that the row does not name.
 
     A CPU node's stack places the experts itself. Words of FlexGen and DeepSpeed: "weights offloaded to cpu", "KV cache
     offloaded to CPU DRAM", "lowest memory tier used: cpu" (what does not fit the chip). Tables of expert offloading:
@@ -89,7 +90,9 @@ def placed(
     if machine.profile.host is not None:
         return machine
     below = Place({far: 1.0})
-    if "weights offloaded to cpu" in note:
+    if "ollama" in row.engine:
+        return None
+    if "weights offloaded to cpu" in note or ("zero-inference" in row.engine and "tier used: cpu" in note):
         places = dict.fromkeys(("attention", "ffn", "expert"), below)
         if "kv cache offloaded" in note:
             places["kv"] = below

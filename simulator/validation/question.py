@@ -115,7 +115,10 @@ class Interpreter:
         context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
         # A steady batch is as measured; a static one must hold its sequences at their full length.
         longest = prompt + output if reading["reading"].startswith("batch") else context
-        machine = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
+        placed = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
+        if placed is None:
+            return Reason("computes on a host that the row does not name")
+        machine = placed
         if not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
             return Reason("weights and KV cache do not fit at once: needs the event engine")
         return Question(
