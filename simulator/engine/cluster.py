@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -19,7 +19,8 @@ from simulator.engine.records import RunRecords
 from simulator.engine.replica import Replica
 from simulator.engine.request_log import RequestLog
 from simulator.engine.router import ROUTERS
-from simulator.engine.sequence import Sequence
+from simulator.engine.sequence import Sequence as Request
+from simulator.engine.sharing import Sharing
 from simulator.engine.step_time import StepTime
 from simulator.engine.traffic import Workload
 
@@ -35,13 +36,15 @@ def simulate(
     *,
     replicas: int = 1,
     router: str = "least_outstanding",
+    shared: Sequence[StepTime] = (),
     exact: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> RunRecords:
     """Run the workload to its last token and return the records.
 
     Every request must fit the KV cache alone (`kv.longest`); the caller checks that. `exact` takes the stepping oracle
-    in place of fast-forward. `progress(finished)` is called now and then.
+    in place of fast-forward. `shared`: the step times while 2, 3, ... replicas are at work on what each len(shared) + 1
+    of them share, in the order of their numbers. `progress(finished)` is called now and then.
     """
     prompts, outputs = (
         np.ascontiguousarray(tokens, dtype=np.int64).data for tokens in (workload.input_tokens, workload.output_tokens)
@@ -53,7 +56,7 @@ def simulate(
     def send(request: int, now: int) -> Replica | ExactReplica | None:
         log.arrival_s[request] = now * SECONDS_PER_TICK
         replica = fleet[choose(fleet)]
-        return replica if replica.arrive(Sequence(request, prompts[request], outputs[request]), now) else None
+        return replica if replica.arrive(Request(request, prompts[request], outputs[request]), now) else None
 
     def finished(now: int) -> None:
         if progress is not None and log.finished % REPORT_EVERY == 0:
@@ -66,9 +69,12 @@ def simulate(
     else:
         loop = ClosedLoop(clock, len(prompts), workload.concurrency, workload.think_s, send)
     kind = ExactReplica if exact else Replica
-    fleet: list[Replica | ExactReplica] = [
-        kind(number, clock, step, batch, kv, log, finished) for number in range(replicas)
-    ]
+    fleet: list[Replica | ExactReplica] = []
+    for number in range(replicas):
+        if number % (len(shared) + 1) == 0:
+            sharing = Sharing((step, *shared))
+        fleet.append(kind(number, clock, sharing, batch, kv, log, finished))
+        sharing.join(fleet[-1])
     with _collector_at_rest():
         clock.drain()
     if progress is not None:

@@ -16,7 +16,7 @@ from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
-from simulator.engine.step_time import StepTime
+from simulator.engine.sharing import Sharing
 
 
 class ExactReplica:
@@ -26,7 +26,7 @@ class ExactReplica:
         self,
         number: int,
         clock: Clock,
-        step: StepTime,
+        step: Sharing,
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
@@ -55,7 +55,11 @@ class ExactReplica:
 
     def wake(self, now: int) -> None:
         """As `Replica.wake`."""
+        self._step.work(self, now)
         self._begin(now)
+
+    def reconsider(self, now: int) -> None:
+        """Every step asks anew."""
 
     def _free(self) -> int:
         return self._kv.blocks - sum(self._kv.held(s.computed) for s in self._running)
@@ -102,12 +106,15 @@ class ExactReplica:
             tokens -= chunk
         if not plan:
             self._busy = False
+            self._step.rest(self, now)
             return
         self._plan, self._start = plan, now
         counts, keys, pairs = self._compose()
         decoding, prefill, outputs, _ = counts
         lines: list[list[Line]] = [[(number, 0) for number in numbers] for numbers in (keys, pairs)]
-        pieces = self._step.pieces(decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1)
+        pieces = self._step.at(self, now).pieces(
+            decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1
+        )
         (_, self._ticks, _), row = pieces[0], (1, *counts, pieces[0][1], 0, *keys, *pairs)
         end = now + self._ticks
         self._clock.at(end, lambda _event: self._end(end, row), BOUNDARY + self.number)

@@ -26,7 +26,7 @@ from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import BlockDemand, KvLimits
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
-from simulator.engine.step_time import StepTime
+from simulator.engine.sharing import Sharing
 
 Chunk = tuple[Sequence, int]
 
@@ -38,7 +38,7 @@ class Replica:
         self,
         number: int,
         clock: Clock,
-        step: StepTime,
+        step: Sharing,
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
@@ -63,9 +63,8 @@ class Replica:
         # The segment in flight.
         self._armed: Event | None = None
         self._chunks: list[Chunk] = []
-        self._steps = self._start = self._end = 0
         self._pieces: tuple[Piece, ...] = ()
-        self._prefill = self._emitting = 0
+        self._steps = self._start = self._end = self._prefill = self._emitting = 0
         self._lines: list[Line] = []  # keys by window, then pairs by window
         self._joinable = False
         self._revisit = -1  # the segment before it ended then, and an arrival until then may join this one
@@ -92,7 +91,13 @@ class Replica:
 
     def wake(self, now: int) -> None:
         """Decide the first step after an idle spell."""
+        self._step.work(self, now)
         self._begin(now)
+
+    def reconsider(self, now: int) -> None:
+        """Others that share began or stopped at `now`: only the step in progress keeps its time."""
+        if self._armed is not None and self._steps > 1:
+            self._cut(now + 1)
 
     # The life of a segment
 
@@ -118,8 +123,7 @@ class Replica:
 
     def _cut(self, now: int) -> None:
         """End the segment with the step in progress at `now`."""
-        end = self._start
-        steps = 0
+        end, steps = self._start, 0
         for piece in self._pieces:
             start = end
             end = start + elapsed(piece, piece[0])
@@ -137,8 +141,8 @@ class Replica:
         """Decide the next batch and how long it stays as it is.
 
         A stretch of a long prompt in which nothing finishes changes nothing that others see. It is booked at once, and
-        the step after it decided too: one event for both. Who arrives during the stretch may join that step after all;
-        then it is decided again.
+        the step after it decided too: one event for both, where nobody shares. Who arrives during the stretch may join
+        that step after all; then it is decided again.
         """
         revisit = -1
         while True:
@@ -146,31 +150,30 @@ class Replica:
             emitting = decoding = self._decoding
             if not chunks and not decoding:
                 self._idle = True
+                self._step.rest(self, now)
                 return
             tokens = decoding
             lines: list[Line] = []
             for known in self._keys:  # plain loops here and in `_write`: mostly there is one window
                 lines.append((known.total, known.growing))
             pairs: list[Line] | None = None
-            if chunks:
-                for sequence, chunk in chunks:
-                    tokens += chunk
-                    if sequence.computed + chunk == sequence.target:
-                        emitting += 1
-            # After a preemption nothing joins for one step, then the queue is asked again.
-            steps = 1 if self._preempted else self._unchanged_steps(chunks, emitting > decoding)
+            for sequence, chunk in chunks:
+                tokens += chunk
+                if sequence.computed + chunk == sequence.target:
+                    emitting += 1
+            # After a preemption nothing joins for one step; who shares keeps an old share for one.
+            once = self._preempted or self._step.changed_at == now
+            steps = 1 if once else self._unchanged_steps(chunks, emitting > decoding)
             if chunks:
                 pairs = self._pair_lines(chunks, steps)
-            pieces = self._step.pieces(tokens, emitting, lines, pairs, steps)
+            pieces = self._step.at(self, now).pieces(tokens, emitting, lines, pairs, steps)
             end = now
             for count, first, increment in pieces:
                 end += count * first + increment * (count * (count - 1) // 2)
-            self._chunks, self._steps, self._start, self._end = chunks, steps, now, end
-            self._pieces, self._prefill, self._emitting = pieces, tokens - decoding, emitting
-            self._lines = lines + (pairs or self._no_pairs)
-            if self._preempted:
-                revisit = -1
-            if not chunks or emitting > decoding:
+            self._chunks, self._steps, self._start, self._end, self._pieces = chunks, steps, now, end, pieces
+            self._prefill, self._emitting, self._lines = tokens - decoding, emitting, lines + (pairs or self._no_pairs)
+            revisit = -1 if self._preempted else revisit
+            if not chunks or emitting > decoding or not self._step.alone:
                 break
             after = self._after_stretch(steps)
             if after is None:
@@ -197,9 +200,7 @@ class Replica:
         """Query-key pairs of the chunks, by window: in the first step, and the growth from step to step."""
         lines = []
         for window in self._step.windows:
-            total = 0
-            for sequence, tokens in chunks:
-                total += prefill_pairs(sequence.computed, tokens, window)
+            total = sum(prefill_pairs(sequence.computed, tokens, window) for sequence, tokens in chunks)
             growth = pair_growth(chunks[0][0].computed, chunks[0][1], window)[0] if steps > 1 else 0
             lines.append((total, growth))
         return lines
@@ -387,8 +388,7 @@ class Replica:
         """Preempt from the end of the running ones until every decoding sequence before them has its next block."""
         iteration, size = self._iteration, self._kv.block_size
         order = list(self._running.values())
-        given = 0
-        place = 0
+        given = place = 0
         while place < len(order):
             sequence = order[place]
             place += 1

@@ -1,0 +1,72 @@
+"""Replicas that share: the closed form for one user is the limit, and fast-forward stays exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from engine_cases import MS, EngineCase, MadeUpStep, Tariff, constant_step, engine_cases, requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_engine_fast_forward import assert_same_run
+
+from simulator.engine.batching import BatchLimits
+from simulator.engine.kv_cache import KvLimits
+
+many = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+ROOMY = KvLimits(1 << 20, 16)
+
+
+def slower(step: MadeUpStep, times: int) -> MadeUpStep:
+    """The same step in so many times the time."""
+    tariffs = tuple(Tariff(*(times * getattr(t, name) for name in Tariff.__dataclass_fields__)) for t in step.tariffs)
+    return replace(step, tariffs=tariffs)
+
+
+def sharing(case: EngineCase, together: int = 2) -> EngineCase:
+    shared = tuple(slower(case.step, count) for count in range(2, together + 1))
+    return replace(case, options={**case.options, "replicas": 3, "shared": shared})
+
+
+@many
+@given(engine_cases(), st.integers(2, 3))
+def test_fast_forward_is_stepping_to_the_bit_under_sharing_too(case: EngineCase, together: int) -> None:
+    shared = sharing(case, together)
+    assert_same_run(shared.run(), shared.run(exact=True))
+
+
+def run(workload: object, **options: object) -> EngineCase:
+    return EngineCase(workload, constant_step(0.01), BatchLimits(1, 64), ROOMY, options)  # type: ignore[arg-type]
+
+
+def test_one_user_alone_takes_the_closed_form() -> None:
+    workload = requests([0.0, 5.0, 10.0], 10, 100)
+    alone = run(workload).run()
+    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    assert np.array_equal(alone.requests.finish_s, shared.requests.finish_s)
+
+
+def test_two_that_always_work_take_twice_the_time() -> None:
+    workload = requests(0.0, [10, 10], [100, 100])
+    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    first = shared.steps.step_seconds()
+    assert shared.requests.finish_s == pytest.approx([100 * 0.02 - 0.01] * 2)  # the first step began alone
+    assert first.max() < 0.0201
+
+
+def test_the_second_speeds_up_when_the_first_is_done_and_work_is_conserved() -> None:
+    workload = requests([0.0, 0.5], [10, 10], [100, 100])
+    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    finish = shared.requests.finish_s
+    # 0.5 s alone = 50 steps; the other 50 take 1 s beside the second, which has then done 50 and does 50 more alone.
+    assert abs(finish[0] - 1.5) < 0.03
+    assert abs(finish[1] - 2.0) < 0.03
+
+
+def test_a_step_of_many_replicas_costs_few_events() -> None:
+    workload = requests(np.arange(40) * 0.2, 10, 200)
+    case = EngineCase(workload, MadeUpStep(tariffs=(Tariff(MS),)), BatchLimits(8, 64), ROOMY, {})
+    shared = tuple(slower(case.step, count) for count in (2, 3, 4))
+    records = replace(case, options={"replicas": 4, "shared": shared}).run()
+    assert records.events < 12 * 40
