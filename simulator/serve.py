@@ -240,20 +240,24 @@ def execute(
 ) -> RunResult:
     """Simulate one case and summarise it."""
     limits = scenario.limits
-    cost = step_cost(
-        case.architecture, case.precision, case.machine, limits.max_num_batched_tokens, limits.max_num_seqs
-    )
+    at_work = [replace(case.machine, busy=busy) for busy in range(1, case.machine.replicas + 1)]
+    costs = [
+        step_cost(case.architecture, case.precision, one, limits.max_num_batched_tokens, limits.max_num_seqs)
+        for one in (at_work if case.machine.contended else [case.machine])
+    ]
+    tables = [StepTable(cost, case.machine) for cost in costs]
     records = simulate(
         case.requests,
-        StepTable(cost, case.machine),
+        tables[0],
         BatchLimits(limits.max_num_seqs, limits.max_num_batched_tokens),
         _kv_limits(case.sheet),
         replicas=case.choice.replicas,
         router=scenario.router,
+        shared=tables[1:],
         exact=exact,
         progress=progress,
     )
-    spent = usage(records, cost, case.machine)
+    spent = usage(records, costs[0], case.machine)
     return RunResult(_summary(case, scenario, objective, records, spent), records)
 
 

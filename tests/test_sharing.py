@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_engine_fast_forward import assert_same_run
 
+from simulator import load
+from simulator import run as simulate_all
 from simulator.engine.batching import BatchLimits
 from simulator.engine.kv_cache import KvLimits
 
@@ -70,3 +73,24 @@ def test_a_step_of_many_replicas_costs_few_events() -> None:
     shared = tuple(slower(case.step, count) for count in (2, 3, 4))
     records = replace(case, options={"replicas": 4, "shared": shared}).run()
     assert records.events < 12 * 40
+
+
+def test_replicas_on_one_host_contend_in_a_scenario(tmp_path: Path) -> None:
+    scenario = tmp_path / "shared.yaml"
+    scenario.write_text(
+        """
+        model: mixtral-8x7b
+        machines:
+          - {hardware: rtx-4090, host: xeon-6454s-2s, name: one, stack: ktransformers-2025, tp: 1}
+          - {hardware: rtx-4090, host: xeon-6454s-2s, name: two, stack: ktransformers-2025, tp: 1, replicas: 2}
+        precision: {weights: q4_k_m}
+        traffic: {concurrency: 2, isl: 64, osl: 64, requests: 2}
+        router: round_robin
+        limits: {max_num_seqs: 1, max_num_batched_tokens: 64}
+        """
+    )
+    one, two = (result.summary for result in simulate_all(load(str(scenario))).runs)
+    # Alone, one answers after the other; two replicas answer at once, but the host gives each half of its memory.
+    assert 1.0 < one["makespan_s"] / two["makespan_s"] < 1.7
+    assert two["tpot_p50_ms"] > 1.4 * one["tpot_p50_ms"]
+    assert two["bound_by"]["sharing"] > 0.2

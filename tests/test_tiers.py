@@ -184,3 +184,19 @@ def test_more_bandwidth_never_hurts_and_nearer_is_never_slower(
         times = [float(np.asarray(price(operation, one).total_seconds)) for one in (near, wider, far)]  # type: ignore[operator]
         assert times[0] <= times[1] * (1 + 1e-9)
         assert times[1] <= times[2] * (1 + 1e-9)
+
+
+def test_busy_replicas_share_what_the_node_holds_and_its_reads_a_second() -> None:
+    profile = CATALOGUE.load("h100-sxm-8")
+    ssd = profile.node.memory[0].model_copy(update={"bandwidth": 60e9, "iops": 1e6})
+    profile = profile.model_copy(update={"node": profile.node.model_copy(update={"memory": (ssd,)})})
+    one = Machine(profile, STACKS.load("vllm-2025"), Parallelism(), Placement({"ffn": Place({"ddr": 1.0})}), 4)
+    two = replace(one, busy=2)
+    assert one.contended
+    assert not replace(one, replicas=1).contended
+    assert not replace(one, placement=Placement()).contended
+    assert two.tiers["ddr"].bandwidth == one.tiers["ddr"].bandwidth / 2
+    assert two.tiers["ddr"].capacity == one.tiers["ddr"].capacity
+    look = Gather("rows", "ffn", 1e6, 1e6, 64.0)
+    assert float(np.asarray(gather(look, one).total_seconds)) == pytest.approx(1.0)
+    assert float(np.asarray(gather(look, two).total_seconds)) == pytest.approx(2.0)

@@ -54,14 +54,20 @@ def vector(operation: Vector, machine: Machine) -> Amount:
 
 
 def rows_seconds(
-    memory: MemoryTier, row_bandwidth: float, rows: Array, row_bytes: float, hops: float = 1.0, span: float = 0.0
+    memory: MemoryTier,
+    row_bandwidth: float,
+    rows: Array,
+    row_bytes: float,
+    hops: float = 1.0,
+    span: float = 0.0,
+    readers: int = 1,
 ) -> Array:
     """Seconds of reading `rows` random rows, in `hops` rounds, from a table that spans so many bytes.
 
         rows * latency / outstanding + (granules - rows) * granule / row_bandwidth + hops * latency
 
-    (measured on DRAM: 5 % median error), at least granules * granule / bandwidth, and at least rows / iops where the
-    tier has such a limit. A tier that states no latency or no accesses in flight streams the granules.
+    (measured on DRAM: 5 % median error), and at least rows * readers / iops where the tier has such a limit. A tier
+    that states no latency or no accesses in flight streams the granules.
     """
     granule = float(memory.granule or 1.0)
     granules = np.ceil(row_bytes / granule) * rows
@@ -74,7 +80,7 @@ def rows_seconds(
         rest = np.maximum(granules - rows, 0.0) * granule / row_bandwidth
         seconds = waited + rest + some * hops * latency
     if memory.iops is not None:
-        seconds = np.maximum(seconds, rows / float(memory.iops))
+        seconds = np.maximum(seconds, rows * readers / float(memory.iops))
     return np.asarray(seconds) if np.ndim(rows) else float(seconds)
 
 
@@ -93,13 +99,16 @@ def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: 
     moved = _stored(operation.row_bytes, memory) * unique
     fraction = float(memory.row_bandwidth or machine.stack.activation_streaming)
     bandwidth = machine.streaming_bandwidth(tier, fraction)
-    seconds = rows_seconds(memory, bandwidth, unique, operation.row_bytes, operation.dependent_hops, span)
+    hops = operation.dependent_hops
+    seconds = rows_seconds(memory, bandwidth, unique, operation.row_bytes, hops, span, tier.readers)
+    if tier.far:
+        seconds = np.maximum(seconds, moved / tier.bandwidth)
     cache = None if tier.far or not operation.table_rows else _cache_of(machine)
     if cache is not None and cache.latency is not None:
         kept = float(cache.capacity) / _stored(operation.row_bytes, cache)
         rate = hit_rate(operation.table_rows, operation.zipf, kept, "lru")
         bandwidth = float(cache.bandwidth) * float(cache.row_bandwidth or 1.0)
-        inside = rows_seconds(cache, bandwidth, unique, operation.row_bytes, operation.dependent_hops)
+        inside = rows_seconds(cache, bandwidth, unique, operation.row_bytes, hops)
         seconds = (1.0 - rate) * seconds + rate * inside
         moved = (1.0 - rate) * moved
     return Amount({tier.name: seconds}, {}, {tier.name: moved})

@@ -24,13 +24,13 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
         t = ((2mnk / F)^p + (weights / W)^p)^(1/p) + activations over the link, there and back
 
     F = sockets * c * peak * plateau, W = sockets * s * bandwidth * streaming fraction, both divided among the chips of
-    the replica, whose work the host does one after the other; c and s are what each socket keeps when several work.
+    the busy replicas, whose work it does one after the other; c and s are what each socket keeps when several work.
     """
     profile, part = machine.profile.host, machine.stack.host
     if profile is None or part is None:
         raise StackError(f"'{machine.profile.name}' has no host that computes")
     count = profile.node.chips
-    sockets = count / machine.parallelism.chips
+    sockets = count / (machine.parallelism.chips * machine.busy)
     kept, working = (float(part.socket_scaling), float(part.compute_scaling)) if count > 1 else (1.0, 1.0)
     rows = np.asarray(operation.m, dtype=float) * share
     weights = (rows > 0) * operation.groups * share * (operation.n * operation.k * FORMATS[operation.format].bytes)

@@ -30,6 +30,7 @@ class Machine:
     parallelism: Parallelism
     placement: Placement = field(default_factory=Placement)
     replicas: int = 1
+    busy: int = 1  # of them, those that work at once
 
     def __post_init__(self) -> None:
         if self.stack.host is not None and self.profile.host is None:
@@ -55,7 +56,15 @@ class Machine:
     @cached_property
     def tiers(self) -> dict[str, Tier]:
         """Name -> every tier in which tensors can lie, nearest first."""
-        return tiers_of(self.profile, self.parallelism, self.replicas)
+        return tiers_of(self.profile, self.parallelism, self.replicas, self.busy)
+
+    @property
+    def contended(self) -> bool:
+        """Whether the replicas of the node slow each other down: they read one memory, or one host computes for all."""
+        if self.replicas == 1:
+            return False
+        used = [self.tiers[name] for name in self.placement.tiers]
+        return bool(self.host_tier) or any(tier.memory.shared_by in ("node", "pool") for tier in used)
 
     @property
     def main(self) -> Tier:

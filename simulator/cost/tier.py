@@ -20,6 +20,7 @@ class Tier:
     capacity: float
     bandwidth: float
     far: bool  # not the chip's own: behind a link, or at another socket
+    readers: int = 1  # chips that read it at once
 
     @property
     def name(self) -> str:
@@ -27,12 +28,12 @@ class Tier:
         return self.memory.tier
 
 
-def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1) -> dict[str, Tier]:
+def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1, busy: int = 1) -> dict[str, Tier]:
     """Name -> every tier that software can place tensors in, nearest first.
 
     The chip's own tiers; on a node of several sockets the other sockets' memory, read over the fabric; the node's tiers
-    at min(link, bandwidth / the replica's chips on that node). Capacity is shared with the other replicas of the
-    node too; their reading at the same time is a matter of events.
+    at min(link, bandwidth / chips that read at once): the replica's on that node, and those of the other replicas that
+    are `busy`. Capacity is shared with all replicas of the node.
     """
     node = profile.node
     chips = min(layout.chips, node.chips)
@@ -51,7 +52,7 @@ def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1) -> dict[s
     for memory in node.memory:
         shared = memory.shared_by in ("node", "pool")
         capacity = float(memory.capacity) * float(memory.usable) / (chips * replicas if shared else 1)
-        bandwidth = float(memory.bandwidth) / (chips if shared else 1)
+        readers = chips * busy if shared else 1
         link = float("inf") if memory.link is None else float(memory.link)
-        found.append(Tier(memory, capacity, min(bandwidth, link), True))
+        found.append(Tier(memory, capacity, min(float(memory.bandwidth) / readers, link), True, readers))
     return {tier.name: tier for tier in found}

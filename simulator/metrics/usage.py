@@ -18,6 +18,9 @@ from simulator.engine.records import RunRecords, SegmentRecords
 POWER = "power"
 """Time that a step takes longer because the chip is at its power limit."""
 
+SHARING = "sharing"
+"""Time that a step takes longer because other replicas read the same memory, or keep the same host busy."""
+
 ROWS_AT_ONCE = 100_000
 """Segments that are costed in one go, so that memory stays bounded."""
 
@@ -98,7 +101,8 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     waits = np.where(rows.busy_s <= host * (1 + 1e-3), longer, np.minimum(longer, host - work))  # for the host
     seconds = dict(whole.seconds)
     seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + waits
-    seconds[POWER] = np.where(longer - waits > 1e-6 * work, longer - waits, 0.0)
+    slowed = SHARING if machine.contended else POWER
+    seconds[slowed] = np.where(longer - waits > 1e-6 * work, longer - waits, 0.0)
     joules, factor = joules_above_idle(whole, rows.busy_s, machine)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())
