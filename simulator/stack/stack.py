@@ -29,7 +29,8 @@ class Stack(Parameters):
     label: Label
     source: str = Field(min_length=1)
     on: dict[str, ParametersOnOneChip] = Field(
-        default_factory=dict, description="Numbers that differ on one chip, by the chip's or the profile's name."
+        default_factory=dict,
+        description="Numbers that differ on one chip, by the chip's or the profile's name (`host+chip` in a CPU node).",
     )
     notes: str = ""
 
