@@ -11,6 +11,7 @@ from simulator.cost.training_memory import memory_sheet
 from simulator.cost.training_step import Recipe, step_time
 from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.training import step_rates
 from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
 from simulator.model.backward import backward
@@ -59,10 +60,10 @@ def test_steps_of_korthikanti(
     on = machine("a100-sxm-80g-8", "megatron-2022", chips)
     layout = TrainingLayout(tp=8, pp=pp, vpp=vpp)
     recipe = Recipe(batch, 4 if pp == 1 else 1, 2048, Precision("fp16"), "full")
-    assert step_time(gpt(*shape), recipe, layout, on).seconds == pytest.approx(full, rel=0.06)
+    assert step_time(gpt(*shape), recipe, layout, on).seconds == pytest.approx(full, rel=0.05)
     cut = replace(layout, sequence_parallel=True)
     assert step_time(gpt(*shape), replace(recipe, recompute="selective"), cut, on).seconds == pytest.approx(
-        selective, rel=0.06
+        selective, rel=0.05
     )
 
 
@@ -165,6 +166,18 @@ def test_the_head_count_cliff_of_bloom() -> None:
     )
     assert few < some < many
     assert many / some - 1 > 0.5 * (147.4 / 107.1 - 1)
+
+
+def test_palm_on_two_pods() -> None:
+    """46.2 % mfu on 6,144 TPU v4 (Chowdhery et al. 2022, recalled); the stack was fitted to MaxText, not to PaLM."""
+    profile = Catalogue().load("tpu-v4-64")
+    on = TrainingMachine(profile, TrainingStacks().load("maxtext-2023").on_profile(profile), 6144, 2)
+    layout = TrainingLayout(tp=12, dp=512, zero=3, slices=2, sequence_parallel=True)
+    recipe = Recipe(2048, 4, 2048, Precision(), "full")
+    model = load_model("palm-540b")
+    step = step_time(model, recipe, layout, on)
+    rates = step_rates(model, recipe, step, on, step.seconds)
+    assert rates["mfu"] == pytest.approx(0.462, abs=0.02)
 
 
 def test_layouts_that_cannot_be() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil, log
 
 from simulator.errors import CapacityError, StackError
 from simulator.hardware.memory import MemoryTier
@@ -61,14 +62,25 @@ class TrainingMachine:
     @cached_property
     def link(self) -> float:
         """B/s, per direction, that one chip reaches of its scale-up links together; infinite without a fabric."""
+        return self._links(self._axes)
+
+    @cached_property
+    def _axes(self) -> int:
+        """Axes of a torus or mesh; 0 of a switch."""
+        return sum(axis > 1 for axis in self.profile.node.fabric.axes or ())
+
+    def _links(self, axes: int) -> float:
+        """The same along so many axes, both ways of each."""
         fabric = self.profile.node.fabric
         if fabric.bandwidth is None:
             return float("inf")
-        ways = 1
-        if fabric.axes is not None:
-            sides = 2 if fabric.wrap else 1
-            ways = sum(sides for axis in fabric.axes if axis > 1) * int(fabric.links_per_axis)
+        ways = 2 * axes * int(fabric.links_per_axis) if self._axes else 1
         return float(fabric.bandwidth) * ways * float(self.stack.link)
+
+    def _axes_of(self, ranks: int) -> int:
+        """Axes that a block of so many neighbours spans in a slice that is as long along each."""
+        edge = self.domain ** (1.0 / self._axes)
+        return max(1, min(self._axes, ceil(log(ranks) / log(edge) - 1e-9))) if ranks > 1 and edge > 1 else 1
 
     @cached_property
     def network(self) -> float:
@@ -78,10 +90,14 @@ class TrainingMachine:
     def ring(self, ranks: int, stride: int = 1) -> float:
         """B/s of one chip in a collective of `ranks` chips, each `stride` chips from the next.
 
-        Inside a domain the link; over several the network cards of all members in a domain work together, as far as
-        the link carries.
+        Inside a domain the link, on a torus the links along the axes that the group spans: tensor parallelism takes
+        the first ones, what lies across it the others. Over several domains the network cards of all members in a
+        domain work together, as far as the link carries.
         """
         inside = max(1, self.domain // stride)
+        if ranks <= inside and self._axes:
+            taken = self._axes_of(stride) if stride > 1 else 0
+            return self._links(max(1, min(self._axes_of(ranks), self._axes - taken)))
         if ranks <= inside:
             return self.link
         return min(self.link, self.network * min(ranks, inside)) if inside > 1 else self.network

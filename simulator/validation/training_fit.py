@@ -1,0 +1,177 @@
+"""Fits a training stack's numbers to measured steps: `python -m simulator.validation.training_fit STACK`.
+
+A pattern search over the logarithms of the numbers, for the smallest mean |log(simulated / measured)|, each row counted
+at most LIMIT, so that a few odd rows do not bend the rest. Numbers named with a chip ("H100 SXM5 80GB: matmul.bf16")
+belong to that chip, the others to the stack. Also leaves out one model after the other, fits the rest, and predicts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+
+from simulator.quantity import Known
+from simulator.stack.training_stack import TrainingStack
+from simulator.validation.rows import verdicts
+from simulator.validation.training import SHIPPED, Training, simulate
+from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
+from simulator.validation.training_rows import TrainingRow
+
+LIMIT = 0.3
+BOUNDS: dict[str, tuple[float, float]] = {
+    "matmul": (0.2, 0.97),
+    "attention": (0.1, 0.9),
+    "elementwise": (0.5, 4.0),
+    "tp_exposed": (0.05, 1.0),
+    "dp_exposed": (0.05, 1.5),
+    "pp_exposed": (0.05, 1.0),
+    "ep_exposed": (0.05, 1.0),
+    "dcn_exposed": (0.1, 1.5),
+    "dcn_slices": (4.0, 40.0),
+    "misaligned": (1.0, 10.0),
+    "cast": (0.05, 3.0),
+    "permutation": (0.5, 40.0),
+    "expert_matmul": (0.2, 1.0),
+    "layer_floor": (1e-5, 2e-3),
+    "jitter": (1e-4, 0.03),
+    "latency": (1e-6, 3e-4),
+    "selective": (0.1, 0.6),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Numbers found, by name, and errors of the rows: of the fit, and of each model when it was left out."""
+
+    numbers: dict[str, float]
+    errors: np.ndarray
+    left_out: np.ndarray
+
+
+def questions(stack: str, files: Sequence[Path] = (SHIPPED,)) -> list[TrainingQuestion]:
+    """The rows of a stack that can be simulated; those in doubt are left out."""
+    interpreter, judged = TrainingInterpreter(), verdicts()
+    rows = [row for row in Training().rows(files) if isinstance(row, TrainingRow) and row.id not in judged]
+    asked = [interpreter.ask(row) for row in rows if not row.apart]
+    found = [q for q in asked if isinstance(q, TrainingQuestion) and q.machine.stack.name == stack]
+    return [q for q in found if isinstance(simulate(q), float)]
+
+
+def with_numbers(question: TrainingQuestion, numbers: Mapping[str, float]) -> TrainingQuestion:
+    """The question asked of a stack with other numbers."""
+    stack: TrainingStack = question.machine.stack
+    chip = question.machine.profile.chip.name
+    update: dict[str, object] = {}
+    tables = dict(stack.matmul)
+    for name, value in numbers.items():
+        place, _, key = name.rpartition(": ")
+        if place and place != chip:
+            continue
+        if key.startswith("matmul."):
+            tables[key.removeprefix("matmul.")] = Known(value)
+        else:
+            update[key] = Known(value)
+    changed = stack.model_copy(update={**update, "matmul": tables})
+    return replace(question, machine=replace(question.machine, stack=changed))
+
+
+def errors(asked: Sequence[TrainingQuestion], numbers: Mapping[str, float]) -> np.ndarray:
+    """log(simulated / measured) of each row."""
+    values = [simulate(with_numbers(question, numbers)) for question in asked]
+    return np.array([log(v / q.row.value) if isinstance(v, float) else 0.0 for v, q in zip(values, asked, strict=True)])
+
+
+def search(
+    asked: Sequence[TrainingQuestion], start: Mapping[str, float], rounds: int = 24, step: float = 0.35
+) -> dict[str, float]:
+    """Pattern search: every number up and down by a step, which halves when nothing helps."""
+
+    def loss(numbers: Mapping[str, float]) -> float:
+        return float(np.minimum(np.abs(errors(asked, numbers)), LIMIT).mean())
+
+    best = dict(start)
+    lowest = loss(best)
+    for _ in range(rounds):
+        improved = False
+        for name, value in dict(best).items():
+            low, high = BOUNDS[name.rpartition(": ")[2].partition(".")[0]]
+            for sign in (1, -1):
+                tried = {**best, name: min(high, max(low, value * exp(sign * step)))}
+                found = loss(tried)
+                if found < lowest - 1e-7:
+                    best, lowest, improved = tried, found, True
+                    break
+        if not improved:
+            step /= 2.0
+            if step < 0.004:
+                break
+    return best
+
+
+def fit(asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out: bool = True) -> Fit:
+    """Fit, and then without each model in turn."""
+    numbers = search(asked, start)
+    left: list[float] = []
+    models = sorted({q.architecture.name for q in asked})
+    for model in models if leave_out and len(models) > 1 else ():
+        rest = [q for q in asked if q.architecture.name != model]
+        own = [q for q in asked if q.architecture.name == model]
+        left += list(errors(own, search(rest, numbers, 10, 0.1)))
+    return Fit(numbers, errors(asked, numbers), np.array(left))
+
+
+def start(asked: Sequence[TrainingQuestion], names: Sequence[str]) -> dict[str, float]:
+    """The stack's present numbers under these names; CHIP stands for every chip that has rows, matmul for every format
+    that its rows compute in."""
+    chips = {q.machine.profile.chip.name: q.machine for q in asked}
+    formats = {(q.machine.profile.chip.name, q.machine.compute_format(q.recipe.precision.weights)) for q in asked}
+    found: dict[str, float] = {}
+    for name in names:
+        for chip, machine in chips.items() if name.startswith("CHIP: ") else [("", asked[0].machine)]:
+            key = name.removeprefix("CHIP: ")
+            prefix = f"{chip}: " if chip else ""
+            if key == "matmul":
+                for of, format in sorted(formats):
+                    if of == chip or not chip:
+                        table = machine.stack.matmul
+                        found[f"{prefix}matmul.{format}"] = float(table.get(format) or table["default"])
+            else:
+                found[prefix + key] = max(float(getattr(machine.stack, key)), BOUNDS[key][0])
+    return found
+
+
+def main() -> None:
+    """Print the numbers and the errors."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stack")
+    parser.add_argument("names", nargs="+", help="numbers to fit; 'CHIP: attention' for one on each chip")
+    parser.add_argument("--no-leave-out", action="store_true")
+    parser.add_argument("--bound", action="append", default=[], metavar="NAME=LOW:HIGH", help="other bounds")
+    given = parser.parse_args()
+    for name, _, ends in (bound.partition("=") for bound in given.bound):
+        low, _, high = ends.partition(":")
+        BOUNDS[name] = float(low), float(high)
+    asked = questions(given.stack)
+    found = fit(asked, start(asked, given.names), not given.no_leave_out)
+    for name, value in found.numbers.items():
+        low, high = BOUNDS[name.rpartition(": ")[2].partition(".")[0]]
+        print(f"{name} = {value:.4g}{' (at its bound)' if value in (low, high) else ''}")
+    for title, values in (("fit", found.errors), ("one model left out", found.left_out)):
+        if len(values):
+            sizes = np.abs(np.expm1(values))
+            median, p90 = 100 * np.median(sizes), 100 * np.quantile(sizes, 0.9)
+            bias = 100 * np.median(np.expm1(values))
+            shown = f"median {median:.1f} %, mean {100 * sizes.mean():.1f} %, p90 {p90:.1f} %, bias {bias:+.1f} %"
+            print(f"{title}: {len(values)} rows, {shown}")
+    worst = sorted(zip(found.errors, asked, strict=True), key=lambda pair: -abs(pair[0]))[:6]
+    for value, question in worst:
+        print(f"  {100 * np.expm1(value):+6.1f} %  {question.row.id}")
+
+
+if __name__ == "__main__":
+    main()
