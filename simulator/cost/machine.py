@@ -7,6 +7,7 @@ from functools import cached_property
 from math import ceil
 
 from simulator.cost.place import Placement
+from simulator.cost.product import Tiling
 from simulator.cost.tier import Tier, tiers_of
 from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
@@ -138,6 +139,16 @@ class Machine:
             if format in peaks:
                 return float(peaks[format]) * self.scaling
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+
+    @cached_property
+    def tiling(self) -> Tiling | None:
+        """How products are cut into tiles; None where the stack does not say or the chip has no tile."""
+        tiles, matrix = self.stack.tiles, self.profile.chip.matrix
+        if tiles is None or matrix.tile is None:
+            return None
+        cache = next((float(tier.bandwidth) for tier in self.profile.chip.memory if tier.cache), float("inf"))
+        each = float("inf") if tiles.unit_bandwidth is None else float(tiles.unit_bandwidth)
+        return Tiling(matrix.tile[:2], matrix.units, each, float(tiles.wave), cache)
 
     @property
     def nodes(self) -> int:

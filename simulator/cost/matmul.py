@@ -7,7 +7,7 @@ from math import sqrt
 
 import numpy as np
 
-from simulator.cost.amount import Amount, add, overlapped
+from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
 from simulator.cost.cache import chosen_hits
 from simulator.cost.host import host_matmul
 from simulator.cost.machine import Machine
@@ -39,7 +39,8 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
     W = bandwidth * streaming fraction of the number format, tier by tier of the weights' placement,
-    A = bandwidth * activation fraction; p is the stack's. No rows, no cost.
+    A = bandwidth * activation fraction; p is the stack's. No rows, no cost. Where the stack has `tiles`, both terms are
+    of the best whole tiles (product.py).
     """
     stack = machine.stack
     rows = np.asarray(operation.m, dtype=float)
@@ -68,9 +69,14 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
     moved[near] = moved.get(near, 0.0) + activations
     p, slowest = float(stack.overlap), operation.imbalance
-    spent = product(rows, operation.n, operation.k, rate, sum(seconds.values(), 0.0), p)
-    waiting = {name: value * slowest for name, value in seconds.items()}
+    streamed = sum(seconds.values(), 0.0)
+    stored = FORMATS[operation.format].bytes
+    spent = product(rows, operation.n, operation.k, rate, streamed, p, machine.tiling, stored, operation.groups)
+    drawn = spent.memory / np.maximum(streamed, 1e-300) if machine.tiling else 1.0  # few units cannot draw it all
+    waiting = {name: value * drawn * slowest for name, value in seconds.items()}
     seconds = overlapped(spent.compute * slowest, waiting, p)
+    if machine.tiling:
+        seconds[OVERHEAD] = some * spent.alone * slowest
     return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)
 
 
