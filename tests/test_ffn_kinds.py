@@ -15,6 +15,7 @@ from simulator.model.ffn.dense import DenseFFN
 from simulator.model.ffn.hash_moe import HashMoEFFN
 from simulator.model.ffn.kind import Visit
 from simulator.model.ffn.kv_retrieval import KvRetrieval
+from simulator.model.ffn.latent_moe import LatentMoEFFN
 from simulator.model.ffn.lut_gemm import LutGemmFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.ffn.near_far import NearFarFFN
@@ -37,6 +38,7 @@ KINDS: dict[str, FFN] = {
     "dense, two matrices": DenseFFN(F, 2),
     "moe": MoEFFN(16, 2, 512, shared_width=512),
     "hash_moe": HashMoEFFN(16, 2, 512, vocabulary=50_000),
+    "latent_moe": LatentMoEFFN(16, 2, 512, shared_width=512, latent=256),
     "activation_sparse": ActivationSparseFFN(F, SHARE(0.1)),
     "activation_sparse, hot and cold": ActivationSparseFFN(F, SHARE(0.3), SHARE(0.25), 0),
     "product_key_memory": ProductKeyMemory(256, D),
@@ -157,6 +159,7 @@ EXAMPLES = {
     "dense": "width: 4096, matrices: 2, dtype: int4",
     "moe": "experts: 16, top_k: 2, width: 1024, shared_width: 1024, popularity: {zipf: 0.5}",
     "hash_moe": "experts: 16, top_k: 2, width: 1024, weighted: false",
+    "latent_moe": "experts: 16, top_k: 2, width: 1024, latent: 512",
     "activation_sparse": "width: 14336, active: 0.1, hot: 0.05, tier: ddr",
     "product_key_memory": "keys: 256, width: 1024, every: 8",
     "peer": "keys: 128, layers: [4]",
@@ -261,3 +264,10 @@ def test_retrieval_is_amortised_over_its_interval() -> None:
     for one, other in zip(gathers(every.operations(visit(64.0))), gathers(seldom.operations(visit(64.0))), strict=True):
         assert one.rows == 64 * other.rows
     assert sum(o.rows * o.row_bytes for o in gathers(every.operations(visit(1.0)))) == 8192 * 64 + 8 * D * 2
+
+
+def test_experts_in_a_latent_space_are_smaller_by_the_ratio_of_the_widths() -> None:
+    wide, latent = MoEFFN(16, 2, 512), LatentMoEFFN(16, 2, 512, latent=D // 4)
+    assert latent.parameters(D)["expert"] == wide.parameters(D)["expert"] / 4
+    assert latent.parameters(D)["ffn"] == 2 * D * (D // 4)
+    assert latent.parameters(D)["router"] == wide.parameters(D)["router"]

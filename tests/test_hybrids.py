@@ -17,6 +17,7 @@ from simulator.model.mamba import Mamba2
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Operation
 from simulator.model.parallelism import Parallelism
+from simulator.model.sparse_attention import SparseLatentAttention
 from simulator.model.zoo import load_model
 
 BF16 = Precision()
@@ -129,7 +130,6 @@ def test_steps_as_arrays_equal_steps_one_by_one() -> None:
         ("nemotron-nano-9b-v2", {"hybrid_override_pattern": "M-*"}, "hybrid_override_pattern is not 56 of"),
         ("nemotron-nano-9b-v2", {"hybrid_override_pattern": "M" * 56}, "no layer with full attention"),
         ("nemotron-nano-9b-v2", {"mamba_proj_bias": True}, "mamba_proj_bias is true"),
-        ("nemotron-3-nano-30b-a3b", {"moe_latent_size": 1024}, "moe_latent_size is given"),
         ("falcon-7b", {"alibi": True}, "alibi is true"),
     ],
 )
@@ -154,9 +154,19 @@ def test_sparse_attention_scores_every_token_and_reads_the_best() -> None:
     assert pairs == 2 * [3e7, 1.5e7]
 
 
-def test_layers_that_share_an_indexer_are_refused() -> None:
-    with pytest.raises(ModelError, match="layers share the indexer's choice"):
-        read_config({**config("glm-5"), "indexer_types": ["full", "shared"]})
+def test_a_layer_that_shares_an_indexer_keeps_no_index_keys_and_scores_nothing() -> None:
+    model = load_model("glm-5.2")
+    kinds = {
+        layer.attention.indexer: layer for layer in model.layers if isinstance(layer.attention, SparseLatentAttention)
+    }
+    own, shared = kinds[True].attention, kinds[False].attention
+    assert own is not None and shared is not None
+    assert own.kv_bytes_per_token(Precision()) - shared.kv_bytes_per_token(Precision()) == 128 + 4
+    assert own.reads == (None, 2048) and shared.reads == (2048,)
+    with pytest.raises(ModelError, match="the first layer shares an indexer"):
+        read_config(
+            {**config("glm-5"), "num_hidden_layers": 2, "first_k_dense_replace": 1, "indexer_types": ["shared"] * 2}
+        )
 
 
 def test_a_delta_net_needs_key_heads_that_divide_its_value_heads() -> None:

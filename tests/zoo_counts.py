@@ -19,6 +19,12 @@ def gated(width: int, heads: int, kv_heads: int) -> int:
     return (3 * heads + 2 * kv_heads) * 256 * width + 2 * 256
 
 
+def nemotron(width: int, heads: int, state: int) -> int:
+    """A Mamba-2 layer of Nemotron: heads of 64, eight groups of `state`, a convolution of four with bias, two norms."""
+    inner, shared = 64 * heads, 2 * 8 * state
+    return width * (3 * inner + shared + heads) + (inner + shared) * 5 + 3 * heads + inner + width
+
+
 # Total and active parameters, counted by hand or by the makers' own code from the same shapes.
 TOTALS = {
     # 96 layers of 12*d^2 + 13*d, vocabulary and 2,048 positions of d, a final norm of 2*d.
@@ -50,6 +56,44 @@ TOTALS = {
     "kimi-k2": (1_026_408_232_448, 32_861_500_928),
     "gpt-oss-20b": (20_914_757_184, 4_187_440_704),
     "gpt-oss-120b": (116_829_156_672, 5_711_982_912),
+    # Experts of two matrices between latents, projections in and out, a shared expert, a router with biases.
+    "nemotron-3-super-120b-a12b": tuple(
+        40 * nemotron(4096, 128, 128)
+        + 40 * (2 * 1024 * 2688 * n + 2 * 4096 * (5376 + 1024) + 512 * 4097 + 4096)
+        + 8 * (4096 * (2 * 32 + 4) * 128 + 4096)
+        + (2 * 131_072 + 1) * 4096
+        for n in (512, 22)
+    ),
+    "nemotron-3-ultra-550b-a55b": tuple(
+        48 * nemotron(8192, 256, 128)
+        + 48 * (2 * 2048 * 5120 * n + 2 * 8192 * (10240 + 2048) + 512 * 8193 + 8192)
+        + 12 * (8192 * (2 * 64 + 4) * 128 + 8192)
+        + (2 * 131_072 + 1) * 8192
+        for n in (512, 22)
+    ),
+    "nemotron-h-56b": (
+        54 * nemotron(8192, 256, 256)
+        + 54 * (2 * 8192 * 32768 + 8192)
+        + 10 * (8192 * (2 * 64 + 16) * 128 + 8192)
+        + (2 * 131_072 + 1) * 8192,
+    )
+    * 2,
+    # GLM-5 with an indexer in 21 of 78 layers.
+    "glm-5.2": tuple(
+        total - 57 * (2048 * 32 * 128 + 6144 * (128 + 32) + 256) for total in (743_911_218_432, 41_784_728_832)
+    ),
+    # 47 layers, one of them dense: latent attention of 20 heads (192 + 64, values 256), 64 experts and a shared one.
+    "glm-4.7-flash": tuple(
+        47 * (2048 * (768 + 576) + 768 * 20 * 256 + 512 * 20 * 448 + 20 * 256 * 2048 + 768 + 512 + 2 * 2048)
+        + 3 * 2048 * 10240
+        + 46 * (64 * 2049 + (experts + 1) * 3 * 2048 * 1536)
+        + (2 * 154_880 + 1) * 2048
+        for experts in (64, 4)
+    ),
+    # L * (4*d^2 + 3*d*width + 2*d) + 2*vocabulary*d + d.
+    "phi-3-mini": (32 * (4 * 3072**2 + 3 * 3072 * 8192 + 2 * 3072) + (2 * 32_064 + 1) * 3072,) * 2,
+    "aquila-7b": (32 * (4 * 4096**2 + 3 * 4096 * 11008 + 2 * 4096) + (2 * 100_008 + 1) * 4096,) * 2,
+    "qwen1.5-7b": (7_721_324_544,) * 2,
     "llama-4-scout": (107_769_861_120, 17_172_894_720),
     "llama-4-maverick": (400_711_848_960, 17_184_691_200),
     "mistral-7b": (7_248_023_552,) * 2,
@@ -154,6 +198,9 @@ TOTAL_EXCEPTIONS = {
     "gpt-89b": 0.016,
     "opt-6.7b": 0.007,
     "minimax-m2.5": 0.006,  # "230B"
+    "nemotron-3-super-120b-a12b": 0.006,  # names round
+    "nemotron-h-56b": 0.006,
+    "phi-3-mini": 0.006,
     "qwen2.5-32b": 0.009,  # "32.5B"
     "qwen3-0.6b": 0.007,  # "0.6B"
     "qwen3-1.7b": 0.013,  # "1.7B"
@@ -186,6 +233,10 @@ ACTIVE_EXCEPTIONS = {
     "qwen3.5-397b-a17b": 0.021,
     "deepseek-v3.2": 0.047,  # as deepseek-v3, and the indexer of 0.85 B
     "glm-5": 0.045,  # "40B" leaves out head and embedding, 0.95 B each
+    "glm-5.2": 0.032,
+    "glm-4.7-flash": 0.3,  # "A3B" leaves out head and embedding, 0.32 B each, and rounds
+    "nemotron-3-super-120b-a12b": 0.065,  # "A12B" leaves out an embedding of 0.54 B
+    "nemotron-3-ultra-550b-a55b": 0.02,
 }
 
 # Cache bytes of one token at 16 bits: full layers, and layers with a window.
@@ -253,6 +304,14 @@ KV_BYTES = {
     "gemma-3-27b": (10 * 8192, 52 * 8192 * 1024),
     "deepseek-v2-lite": (27 * 576 * 2, 0),
     "minimax-m2.5": (253_952, 0),
+    "nemotron-3-super-120b-a12b": (8 * 1024, 40 * (128 * 64 * 128 * 4 + 3 * 10240 * 2)),
+    "nemotron-3-ultra-550b-a55b": (12 * 1024, 48 * (256 * 64 * 128 * 4 + 3 * 18432 * 2)),
+    "nemotron-h-56b": (10 * 4096, 54 * (256 * 64 * 256 * 4 + 3 * 20480 * 2)),
+    "glm-5.2": (78 * 1152 + 21 * 132, 0),
+    "glm-4.7-flash": (47 * 1152, 0),
+    "phi-3-mini": (32 * 2 * 3072 * 2, 0),
+    "aquila-7b": (32 * 2 * 4096 * 2, 0),
+    "qwen1.5-7b": (32 * 2 * 4096 * 2, 0),
     "kimi-k2.5": (70_272, 0),
     # A sequence keeps heads*128*128 values in 32 bits and three inputs of the convolution in 16 in each delta net.
     "qwen3.5-397b-a17b": (15 * 2048, 45 * (64 * 128 * 128 * 4 + 3 * 12288 * 2)),

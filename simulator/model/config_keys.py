@@ -23,6 +23,8 @@ def parse_config(path: Path) -> tuple[str, dict[str, Any]]:
         return found
 
     def refuse(constant: str) -> float:
+        if constant.endswith("Infinity"):
+            return float(constant)  # a limit that is none; as a shape it is refused where it is read
         raise ModelError(Problem(f"{constant} is not a number that a shape can have", Where(str(path))))
 
     try:

@@ -64,17 +64,16 @@ def latent_attention(keys: Keys) -> LatentAttention:
     )
 
 
-def sparse_latent_attention(keys: Keys) -> SparseLatentAttention:
-    """Latent attention with an indexer in every layer; layers that share one indexer's choice are not known."""
-    kinds = keys.data.get("indexer_types") or []
-    if not isinstance(kinds, list) or any(kind != "full" for kind in kinds) or keys.data.get("index_topk_freq", 1) != 1:
-        keys.wrong("layers share the indexer's choice", "indexer_types", "only an indexer in every layer is known")
-    return SparseLatentAttention(
-        latent_attention(keys),
-        keys.integer("index_n_heads"),
-        keys.integer("index_head_dim"),
-        keys.integer("index_topk"),
-    )
+def sparse_latent_attention(keys: Keys, layers: int) -> list[SparseLatentAttention]:
+    """Latent attention behind an indexer, layer by layer; `indexer_types` names layers that share another's choice."""
+    shape = (keys.integer("index_n_heads"), keys.integer("index_head_dim"), keys.integer("index_topk"))
+    latent = latent_attention(keys)
+    kinds = keys.entries("indexer_types", layers, ("full", "shared")) if keys.given("indexer_types") else []
+    if not kinds and keys.data.get("index_topk_freq", 1) != 1:
+        keys.wrong("index_topk_freq without indexer_types", "index_topk_freq", "name full and shared layers")
+    if kinds and kinds[0] != "full":
+        keys.wrong("the first layer shares an indexer", "indexer_types", "the first layer is 'full'")
+    return [SparseLatentAttention(latent, *shape, kind == "full") for kind in kinds or ["full"] * layers]
 
 
 def routed_experts(keys: Keys, *names: str) -> tuple[int, int]:
@@ -83,7 +82,7 @@ def routed_experts(keys: Keys, *names: str) -> tuple[int, int]:
     top_k = keys.integer("num_experts_per_tok")
     if top_k > experts:
         keys.wrong(f"num_experts_per_tok {top_k} is more than {experts} experts", "num_experts_per_tok")
-    return experts, top_k
+    return experts, min(top_k, experts)
 
 
 def windows_of(keys: Keys, layers: int) -> list[int | None]:

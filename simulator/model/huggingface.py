@@ -159,9 +159,9 @@ def _mixtral(keys: Keys) -> dict[str, Any]:
 def _deepseek(keys: Keys) -> dict[str, Any]:
     """DeepSeek-V2, -V3, -R1, Kimi K2: latent attention, dense first layers, then experts with shared ones."""
     common, layers = common_fields(keys), layer_count(keys)
-    attention: AttentionKind = latent_attention(keys)
+    attentions: list[AttentionKind] = [latent_attention(keys)] * layers
     if keys.given("index_topk"):
-        attention = sparse_latent_attention(keys)
+        attentions = [*sparse_latent_attention(keys, layers)]
     experts, top_k = routed_experts(keys, "n_routed_experts")
     width = keys.integer("moe_intermediate_size")
     shared = width * keys.integer("n_shared_experts", default=0, least=0)
@@ -172,7 +172,7 @@ def _deepseek(keys: Keys) -> dict[str, Any]:
     if first > layers:
         keys.wrong(f"first_k_dense_replace {first} is more than {layers} layers", "first_k_dense_replace")
     ffns = [sparse if layer >= first and layer % every == 0 else dense for layer in range(layers)]
-    return common | {"layers": group_layers((attention, ffn) for ffn in ffns)}
+    return common | {"layers": group_layers(zip(attentions, ffns, strict=True))}
 
 
 def _gpt_oss(keys: Keys) -> dict[str, Any]:
@@ -274,6 +274,7 @@ READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
     "bloom": _bloom,
     "palm": _palm,
     "llama": _llama,
+    "phi3": _llama,
     "mistral": _mistral,
     "qwen2": _qwen2,
     "qwen3": _qwen3,
@@ -282,6 +283,7 @@ READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
     "deepseek_v2": _deepseek,
     "deepseek_v3": _deepseek,
     "kimi_k2": _deepseek,
+    "glm4_moe_lite": _deepseek,
     "deepseek_v32": _deepseek,
     "glm_moe_dsa": _deepseek,
     "gpt_oss": _gpt_oss,

@@ -10,9 +10,12 @@ from simulator.model.config_keys import Keys
 from simulator.model.config_parts import common_fields, grouped_query, layer_count, routed_experts
 from simulator.model.ffn import FFN
 from simulator.model.ffn.dense import DenseFFN
+from simulator.model.ffn.latent_moe import LatentMoEFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.gated_delta import GatedDeltaNet
 from simulator.model.mamba import Mamba2
+
+_BLOCKS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
 
 
 def qwen3_5(keys: Keys) -> dict[str, Any]:
@@ -49,10 +52,14 @@ def qwen3_5(keys: Keys) -> dict[str, Any]:
 
 
 def nemotron_h(keys: Keys) -> dict[str, Any]:
-    """Nemotron-H and Nemotron 3 Nano: each layer is one part, Mamba-2 (M), attention (*), FFN (-) or experts (E).
+    """Nemotron-H and Nemotron 3: each layer is one part, Mamba-2 (M), attention (*), FFN (-) or experts (E).
 
-    The FFNs have two matrices (squared ReLU). Experts that work in a narrower latent space are not known.
+    The FFNs have two matrices (squared ReLU). Ultra's config names the parts in `layers_block_type`.
     """
+    blocks = keys.data.get("layers_block_type")
+    if isinstance(blocks, list) and all(block in _BLOCKS for block in blocks):
+        letters = "".join(_BLOCKS[block] for block in blocks)
+        keys.data = {**keys.data, "num_hidden_layers": len(blocks), "hybrid_override_pattern": letters}
     common, layers = common_fields(keys), layer_count(keys)
     pattern = keys.data.get("hybrid_override_pattern")
     if not isinstance(pattern, str) or len(pattern) != layers or set(pattern) - set("M*-E"):
@@ -72,12 +79,11 @@ def nemotron_h(keys: Keys) -> dict[str, Any]:
     if "-" in pattern:
         parts["-"] = None, DenseFFN(keys.integer("intermediate_size"), 2, bias=keys.flag("mlp_bias", False))
     if "E" in pattern:
-        if keys.given("moe_latent_size"):
-            keys.wrong("moe_latent_size is given", "moe_latent_size", "experts in a latent space are not known")
         shared = keys.integer("moe_shared_expert_intermediate_size", default=0, least=0)
         width = keys.integer("moe_intermediate_size")
-        ffn = MoEFFN(*routed_experts(keys, "n_routed_experts"), width, shared, matrices=2, router_bias=True)
-        parts["E"] = None, ffn
+        experts = MoEFFN(*routed_experts(keys, "n_routed_experts"), width, shared, matrices=2, router_bias=True)
+        latent = keys.optional("moe_latent_size")
+        parts["E"] = None, LatentMoEFFN(**vars(experts), latent=latent) if latent else experts
     return common | {"layers": group_layers(parts[letter] for letter in pattern)}
 
 

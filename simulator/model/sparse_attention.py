@@ -24,7 +24,8 @@ class SparseLatentAttention:
 
     score(t, s) = sum over index heads of w_h(t) * relu(q_h(t) . k(s)); one key k of `index_head_dim` a token serves
     all index heads. The whole context is kept and scored; min(context, index_topk) latents are read, absorbed in decode
-    and prefill alike. The indexer is copied to every chip.
+    and prefill alike. The indexer is copied to every chip. A layer without an `indexer` takes the choice of the last
+    one that has it (GLM-5.2).
     """
 
     kind: ClassVar[str] = "sparse_latent"
@@ -33,6 +34,7 @@ class SparseLatentAttention:
     index_heads: int
     index_head_dim: int
     index_topk: int
+    indexer: bool = True
 
     @property
     def window(self) -> int | None:
@@ -42,7 +44,7 @@ class SparseLatentAttention:
     @property
     def reads(self) -> tuple[int | None, ...]:
         """All index keys, and the latents of the best."""
-        return (None, self.index_topk)
+        return (None, self.index_topk) if self.indexer else (self.index_topk,)
 
     @property
     def heads(self) -> int:
@@ -60,6 +62,8 @@ class SparseLatentAttention:
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
         """Those of latent attention, and q_lora*index_heads*dim + hidden*(dim + index_heads), a LayerNorm of dim."""
         counts = self.latent.parameters(hidden, parallelism)
+        if not self.indexer:
+            return counts
         dim, heads = self.index_head_dim, self.index_heads
         counts["attention"] += self._query_width(hidden) * heads * dim + hidden * (dim + heads)
         counts["norm"] += 2.0 * dim
@@ -67,7 +71,8 @@ class SparseLatentAttention:
 
     def kv_bytes_per_token(self, precision: Precision, tp: int = 1) -> float:
         """The latent, and an index key in 8 bits with its scale."""
-        return self.latent.kv_bytes_per_token(precision, tp) + self.index_head_dim + INDEX_SCALE_BYTES
+        index = self.index_head_dim + INDEX_SCALE_BYTES if self.indexer else 0.0
+        return self.latent.kv_bytes_per_token(precision, tp) + index
 
     def state_bytes(self, precision: Precision, tp: int = 1) -> float:
         """Nothing but latents and index keys is kept."""
@@ -90,14 +95,17 @@ class SparseLatentAttention:
         absorbed = 2.0 * (self.latent.heads / parallelism.tp)
         absorbed *= 2 * self.latent.kv_lora_rank + self.latent.qk_rope_head_dim
         latent_bytes = self.latent.kv_bytes_per_token(precision, parallelism.tp)
+        attended = [
+            replace(o, flops_per_pair=absorbed, bytes_per_key=latent_bytes) if isinstance(o, Attention) else o
+            for o in main
+        ]
+        if not self.indexer:
+            return attended
         return [
             Matmul(
                 "index queries", batch.tokens, heads * dim, self._query_width(hidden), stored, "attention", 1.0, repeat
             ),
             Matmul("index keys", batch.tokens, dim + heads, hidden, stored, "attention", 1.0, repeat),
             *scores(batch, None, decode=(pair, key), prefill=(pair, key), format="fp8", repeat=repeat),
-            *(
-                replace(o, flops_per_pair=absorbed, bytes_per_key=latent_bytes) if isinstance(o, Attention) else o
-                for o in main
-            ),
+            *attended,
         ]

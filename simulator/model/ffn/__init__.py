@@ -7,6 +7,7 @@ from simulator.model.ffn.dense import DenseFFN
 from simulator.model.ffn.hash_moe import HashMoEFFN
 from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.ffn.kv_retrieval import KvRetrieval
+from simulator.model.ffn.latent_moe import LatentMoEFFN
 from simulator.model.ffn.lut_gemm import LutGemmFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.ffn.near_far import NearFarFFN
@@ -23,6 +24,7 @@ FFN_KINDS: dict[str, type[FFN]] = {
     DenseFFN.kind: DenseFFN,
     MoEFFN.kind: MoEFFN,
     HashMoEFFN.kind: HashMoEFFN,
+    LatentMoEFFN.kind: LatentMoEFFN,
     ActivationSparseFFN.kind: ActivationSparseFFN,
     ProductKeyMemory.kind: ProductKeyMemory,
     Peer.kind: Peer,

@@ -105,20 +105,24 @@ class MoEFFN(FFN):
             Vector("routing", scores * ROUTING_FLOPS, scores * 8.0, repeat),
         ]
 
+    def at_experts(self, visit: Visit) -> Visit:
+        """What the routed experts see of a visit: tokens of the layer's own width."""
+        return visit
+
     def operations(self, visit: Visit) -> list[Operation]:
         """One chip's router, experts (grouped), shared experts and collectives.
 
         The tokens of all data-parallel ranks meet the same experts: touched(experts, top_k, all_tokens)/ep distinct
         ones on the mean rank, with all_tokens*top_k/ep rows over them; the hottest rank is `imbalance` times the mean.
         """
-        hidden, tokens, parallelism = visit.hidden, visit.tokens, visit.parallelism
+        inside, tokens, parallelism = self.at_experts(visit), visit.tokens, visit.parallelism
         hit = self.touched(visit.all_tokens, visit.popularity)
         rows = visit.all_tokens * (self.top_k / parallelism.ep)
         before, after = self._exchange(visit)
         products = two_matmuls(
             "experts",
             self.tensor,
-            visit,
+            inside,
             rows,
             self.width / parallelism.expert_tp,
             self.matrices,
@@ -136,12 +140,12 @@ class MoEFFN(FFN):
             else []
         )
         # The weighted sum reads an expert's output for every row and writes each token once.
-        moved = (rows + tokens) * (hidden * ACTIVATION_BYTES)
+        moved = (rows + tokens) * (inside.hidden * ACTIVATION_BYTES)
         return [
             *self.routing(visit),
             *before,
             *routed,
-            Vector("experts sum", rows * (2.0 * hidden), moved, visit.repeat),
+            Vector("experts sum", rows * (2.0 * inside.hidden), moved, visit.repeat),
             *shared,
             *after,
         ]
@@ -158,11 +162,11 @@ class MoEFFN(FFN):
         min(top_k, ep) ranks of expert_tp chips) and combines what comes back; with ep = 1 every chip needs every
         token (all-gather, then reduce-scatter). The group's own tp chips then share the result.
         """
-        hidden, tokens, parallelism, repeat = visit.hidden, visit.tokens, visit.parallelism, visit.repeat
-        shared = all_reduce("ffn all-reduce", tokens, hidden, parallelism.tp, repeat)
+        tokens, parallelism, repeat = visit.tokens, visit.parallelism, visit.repeat
+        shared = all_reduce("ffn all-reduce", tokens, visit.hidden, parallelism.tp, repeat)
         if parallelism.dp == 1:
             return [], list(shared)
-        group = parallelism.tp * parallelism.dp
+        hidden, group = self.at_experts(visit).hidden, parallelism.tp * parallelism.dp
         if parallelism.ep == 1:
             size = visit.all_tokens * (hidden * ACTIVATION_BYTES)
             patterns = ("all_gather", "reduce_scatter")
