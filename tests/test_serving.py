@@ -124,6 +124,17 @@ def test_a_stack_is_fitted_to_loops(tmp_path: Path) -> None:
     assert fit(asked, ["step_overhead"], spread=10.0).numbers["step_overhead"] == pytest.approx(2e-3, rel=0.01)
 
 
+def test_a_pool_that_decodes_has_no_prompts() -> None:
+    pool = {"mode": "disagg", "attention_dp": "", "decode_batch_size": "64", "decode_tp_size": "8"}
+    pool |= {"decode_attention_dp_size": "1", "decode_moe_ep_size": "1"}
+    assert layout(row(**pool)) == (Parallelism(tp=8), 64)
+    alone, short = (seconds(loop(**pool, input_len=n, output_len="2048")) for n in ("8192", "1024"))
+    assert short < alone < 2.0 * short  # the longer context is read, its prompt is not in the way
+    assert seconds(loop(concurrency_or_batch="64", input_len="8192", output_len="2048")) > 1.3 * alone
+    assert row(**{**pool, "decode_batch_size": ""}).apart
+    assert row(**pool, metric="ttft_ms").apart
+
+
 def test_checkpoints_are_what_was_published() -> None:
     note = "measured 2026-03-27; gemm nvfp4, moe nvfp4; x"
     sparse = loop(model="openai/gpt-oss-120b", note=note)

@@ -9,7 +9,8 @@ prompts join in a step. t_d is a step without a prompt, t_m one shared with a pi
 
 The first requests of all clients arrive at once: their mean wait is (clients + 1)/2 prompts, in full steps. Where the
 KV cache holds fewer sequences than there are clients, the others stand in line for (clients - N)/N of an answer.
-A sequence is answering for answer / (answer + first token) of the time, which gives N.
+A sequence is answering for answer / (answer + first token) of the time, which gives N. In a pool that only decodes no
+prompts join.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def simulate(loops: Iterable[Loop]) -> dict[str, float | Reason]:
     for members in groups.values():
         alike: dict[tuple[object, ...], list[Loop]] = defaultdict(list)
         for loop in members:
-            alike[loop.clients, loop.input_tokens, loop.output_tokens, loop.habits, loop.row.public].append(loop)
+            row = loop.row
+            kind = row.public, row.decodes_alone
+            alike[loop.clients, loop.input_tokens, loop.output_tokens, loop.habits, kind].append(loop)
         try:
             seconds = _seconds([same[0] for same in alike.values()])
         except RamwiseError as error:
@@ -100,10 +103,11 @@ def _seconds(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
         drafting = drafts * (seconds / layers + float(first.machine.stack.step_overhead))
         return np.asarray(seconds + np.where(n > 0, drafting, 0.0))
 
+    prompts_here = np.array([0.0 if loop.row.decodes_alone else 1.0 for loop in loops])
     decoding = running
     for _ in range(REFINEMENTS):
         plain = step_of(decoding, 0.0)
-        joins = np.maximum(decoding - 1, 0.0) * accepted * pieces / (output * dp)
+        joins = prompts_here * np.maximum(decoding - 1, 0.0) * accepted * pieces / (output * dp)
         group = np.clip(joins * poll, 1.0, most)
         alone = step_of(0.0, dp * group) / group
         shared = step_of(decoding, dp * np.maximum(joins, 1.0))
@@ -115,7 +119,7 @@ def _seconds(loops: Sequence[Loop]) -> dict[str, np.ndarray]:
         seen = (poll / 2 + held) * step
         steady = seen + own + wait
         answer = output * step / accepted
-        decoding = running * answer / (answer + steady)
+        decoding = running * answer / (answer + prompts_here * steady)
     burst = seen + (clients + 1) / 2 * pieces * step_of(0.0, dp * most) / (dp * most)
     share = np.array([1.0 / ROUNDS if loop.row.public else 0.0 for loop in loops])
     line = np.maximum(clients / running - 1.0, 0.0) * (answer + steady) + habit("spare") / clients * answer

@@ -41,6 +41,15 @@ class ServingRow(Row):
     attention_dp: str
     moe_tp: str
     moe_ep: str
+    decode_batch_size: str
+    decode_tp_size: str
+    decode_attention_dp_size: str
+    decode_moe_ep_size: str
+
+    @property
+    def decodes_alone(self) -> bool:
+        """Whether prompts are served by chips of their own."""
+        return self.mode == "disagg"
 
     @property
     def date(self) -> str:
@@ -56,8 +65,8 @@ class ServingRow(Row):
     @property
     def doubt(self) -> str:
         """As of any row; or the columns do not state what was measured (aliases/doubts.csv)."""
-        if self.mode == "disagg":
-            return "prefill and decode in pools of their own, their batches not stated"
+        if self.decodes_alone and (self.metric != "tpot_ms" or not self.decode_batch_size):
+            return "prefill and decode in pools of their own: batches not stated, or a time to the first token"
         fitting = aliases.longest(
             "doubts", engine=self.engine, chip=self.hardware, model=self.model, date=self.date, metric=self.metric
         )
@@ -123,7 +132,7 @@ class Deployments(Interpreter):
 
     def loop(self, row: ServingRow) -> Loop | Reason:
         """The loop of `row`, or the first reason why there is none."""
-        if row.mode == "disagg":
+        if row.decodes_alone and row.doubt:
             return Reason(row.doubt)
         if row.metric not in METRICS or row.unit not in UNITS:
             return Reason(f"metric {row.metric} in {row.unit} has no closed form")
@@ -167,13 +176,15 @@ class Deployments(Interpreter):
 
 
 def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
-    """The layout, and the clients of all ranks of the attention.
+    """The layout, and the clients of all ranks of the attention; of a decode pool, a worker's and its batch.
 
     The public benchmark states TP and EP over the same chips. Whoever copied its rows took them for factors: moe_tp is
     TP, moe_ep is EP, and n_chips and tp (or attention_dp, where the attention is data parallel) are TP * EP. The same
     measurements stand in the file with n_chips = TP as well, which shows it. For vLLM with data-parallel attention it
     took attention_dp = EP, tp = TP and moe_ep = n_chips = TP * EP. Rows of other origin have moe_tp * moe_ep chips.
     """
+    if row.decodes_alone:
+        return _decode_pool(row)
     try:
         chips, tp, moe_tp, moe_ep = (int(text) for text in (row.n_chips, row.tp, row.moe_tp, row.moe_ep))
         dp = int(row.attention_dp or 1)
@@ -194,6 +205,15 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
     if chips != tp * dp:
         return Reason("degrees do not multiply to the chips")
     return Parallelism(tp=tp, dp=dp, ep=moe_ep), clients
+
+
+def _decode_pool(row: ServingRow) -> tuple[Parallelism, float] | Reason:
+    try:
+        tp, dp, ep = (int(n) for n in (row.decode_tp_size, row.decode_attention_dp_size, row.decode_moe_ep_size))
+        batch = float(row.decode_batch_size)
+    except ValueError:
+        return Reason("layout or batch of the decode pool not stated")
+    return Parallelism(tp=tp, dp=dp, ep=ep), batch
 
 
 def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reason:
