@@ -93,9 +93,31 @@ def test_layouts_and_clients(columns: str, parallelism: Parallelism, clients: fl
     assert layout(row(**dict(zip(names, columns.split(" "), strict=True)))) == (parallelism, clients)
 
 
-@pytest.mark.parametrize("change", [{"tp": ""}, {"tp": "3"}, {"concurrency_or_batch": "0"}, {"moe_ep": "many"}])
+@pytest.mark.parametrize(
+    "change", [{"tp": ""}, {"tp": "3"}, {"concurrency_or_batch": "0"}, {"moe_ep": "many"}, {"attention_dp": "x"}]
+)
 def test_a_layout_that_is_not_stated_is_a_reason(change: dict[str, str]) -> None:
     assert isinstance(layout(row(**change)), Reason)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_len": "nan"},
+        {"output_len": "-1"},
+        {"engine": "unheard-of 7", "model": "nobody/nothing"},
+        {"hardware": "none"},
+        {"unit": "req/s"},
+        {"tp": "0.5"},
+        {"tp": "0.5", "attention_dp": ""},
+    ],
+)
+def test_rows_that_cannot_be_expressed_have_a_reason(change: dict[str, str]) -> None:
+    assert isinstance(Deployments().loop(row(**change)), Reason)
+
+
+def test_an_engine_nobody_knows_takes_the_nearest_stack() -> None:
+    assert loop(engine="unheard-of 7").assumed
 
 
 def test_the_columns_tell_the_kind_and_pools_are_kept_apart(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class ServingRow(Row):
         fitting = aliases.longest(
             "doubts", engine=self.engine, chip=self.hardware, model=self.model, date=self.date, metric=self.metric
         )
-        clients = float(self.concurrency_or_batch or 0)
+        clients = _positive(self.concurrency_or_batch) or 0.0
         return next((e["reason"] for e in fitting if clients >= float(e["clients"])), super().doubt)
 
 
@@ -157,10 +157,9 @@ class Deployments(Interpreter):
             return Reason(f"layout cannot cut the model: {problems[0].what}")
         if parallelism.chips > profile.node.chips:
             return Reason(f"{parallelism.chips} chips, more than one {profile.name}")
-        try:
-            prompt, output = float(row.input_len), float(row.output_len)
-        except ValueError:
-            return Reason("lengths are not numbers")
+        prompt, output = _positive(row.input_len), _positive(row.output_len)
+        if prompt is None or output is None:
+            return Reason("lengths not stated")
         drawn = (1 + SHORTEST) / 2 if row.public else 1.0
         return Loop(
             row,
@@ -175,6 +174,21 @@ class Deployments(Interpreter):
         )
 
 
+def _positive(text: str) -> float | None:
+    """The number that a cell states, if it is above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 < value < float("inf") else None
+
+
+def _numbers(row: ServingRow, *columns: str) -> list[float]:
+    """What the columns state; nothing if one of them states no number above 0."""
+    found = [value for value in (_positive(getattr(row, column)) for column in columns) if value]
+    return found if len(found) == len(columns) else []
+
+
 def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
     """The layout, and the clients of all ranks of the attention; of a decode pool, a worker's and its batch.
 
@@ -184,36 +198,29 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
     took attention_dp = EP, tp = TP and moe_ep = n_chips = TP * EP. Rows of other origin have moe_tp * moe_ep chips.
     """
     if row.decodes_alone:
-        return _decode_pool(row)
-    try:
-        chips, tp, moe_tp, moe_ep = (int(text) for text in (row.n_chips, row.tp, row.moe_tp, row.moe_ep))
-        dp = int(row.attention_dp or 1)
-        clients = dp * float(row.concurrency_or_batch)
-    except ValueError:
+        degrees = _numbers(row, "decode_tp_size", "decode_attention_dp_size", "decode_moe_ep_size")
+        batch = _numbers(row, "decode_batch_size")
+        if not degrees or not batch:
+            return Reason("layout or batch of the decode pool not stated")
+        tp, dp, ep = map(int, degrees)
+        return Parallelism(tp=tp, dp=dp, ep=ep), batch[0]
+    stated = _numbers(row, "n_chips", "tp", "moe_tp", "moe_ep", "concurrency_or_batch")
+    ranks = _numbers(row, "attention_dp") if row.public else [1.0]
+    if not stated or not ranks or min(stated[:4]) < 1:
         return Reason("layout or concurrency not stated")
-    if min(chips, tp, moe_tp, moe_ep, dp) < 1 or clients <= 0:
-        return Reason("layout or concurrency not stated")
+    chips, tp, moe_tp, moe_ep = map(int, stated[:4])
+    dp, clients = int(ranks[0]), ranks[0] * stated[4]
     if not row.public:
         dp = max(chips, moe_tp * moe_ep) // tp
         return Parallelism(tp=tp, dp=dp, ep=moe_ep), dp * clients
     if moe_tp == moe_ep > 1 and chips == moe_tp * moe_ep:
         return Parallelism(tp=moe_tp, ep=moe_ep) if dp == 1 else Parallelism(dp=moe_tp, ep=moe_ep), clients
     if dp == tp > 1 and chips == moe_ep == dp * tp:
-        return (
-            Parallelism(tp=tp, ep=tp) if row.engine.startswith(ATTENTION_CUT) else Parallelism(dp=tp, ep=tp)
-        ), clients
+        cut = row.engine.startswith(ATTENTION_CUT)
+        return Parallelism(tp=tp, ep=tp) if cut else Parallelism(dp=tp, ep=tp), clients
     if chips != tp * dp:
         return Reason("degrees do not multiply to the chips")
     return Parallelism(tp=tp, dp=dp, ep=moe_ep), clients
-
-
-def _decode_pool(row: ServingRow) -> tuple[Parallelism, float] | Reason:
-    try:
-        tp, dp, ep = (int(n) for n in (row.decode_tp_size, row.decode_attention_dp_size, row.decode_moe_ep_size))
-        batch = float(row.decode_batch_size)
-    except ValueError:
-        return Reason("layout or batch of the decode pool not stated")
-    return Parallelism(tp=tp, dp=dp, ep=ep), batch
 
 
 def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reason:
