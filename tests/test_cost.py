@@ -270,7 +270,8 @@ def test_the_table_of_steps_agrees_with_the_operations_themselves(case: str) -> 
         expected += float(stack.step_overhead) + sparse * per_expert_layer
         expected += model.layer_count * (float(stack.layer_overhead) + float(stack.thread_overhead) * chips.cores)
         expected += outputs * float(stack.sequence_overhead)
-        expected += outputs * float(stack.vocabulary_overhead) * model.vocab_size
+        if name != "gpt-oss-20b":  # asks for neither top-k nor top-p: nothing is sorted
+            expected += outputs * float(stack.vocabulary_overhead) * model.vocab_size
         expected += outputs * float(stack.sequence_layer_overhead) * model.layer_count
         if pairs is not None:
             expected += model.layer_count * float(stack.prefill_layer_overhead)
@@ -383,8 +384,8 @@ def test_steps_under_a_host_floor_are_the_same_one_by_one_and_in_a_run(p: float)
 
 
 def test_narrow_products_reach_less_of_the_peak() -> None:
-    wide, narrow = (machine(stack__matmul_half_width=value) for value in (0.0, 1024.0))
-    rows, d = 1e6, 1024
+    wide, narrow = (machine(stack__matmul_half_width=value) for value in (0.0, 2048.0))
+    rows, d = 1e6, 2048
     full, half = (matmul(square(rows, d), chips).seconds["compute"] for chips in (wide, narrow))
     memory = matmul(square(rows, d), wide).seconds["hbm"]
     assert memory < 0.1 * full

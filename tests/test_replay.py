@@ -132,6 +132,17 @@ def test_the_command_prints_and_writes(tmp_path: Path) -> None:
     assert "--metric means nothing beside --replay" in str(refused.exception)
 
 
+def test_recorded_runs_come_out_as_the_readme_says() -> None:
+    for outcome in study([read_replay(path) for path in shipped_replays()]):
+        means = {metric: abs(row["mean"]) for metric, row in outcome.errors.items()}
+        assert means["tpot"] < 0.08
+        assert means["e2el"] < 0.08
+        assert means["ttft"] < 0.20
+        assert max(abs(outcome.tested_half[metric]["mean"]) for metric in ("ttft", "tpot", "e2el")) < 0.05
+        assert outcome.amplification["tpot"] == pytest.approx(1.0, abs=0.05)
+        assert 1.2 < outcome.amplification["queue"] < 4.0
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, replay: Replay) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(Exception, match="choose another folder with --out DIR"):

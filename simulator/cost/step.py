@@ -154,7 +154,7 @@ def _per_sequence(architecture: Architecture, machine: Machine, max_outputs: int
     stack = machine.stack
     each = (
         float(stack.sequence_overhead)
-        + float(stack.vocabulary_overhead) * architecture.vocab_size
+        + float(stack.vocabulary_overhead) * architecture.vocab_size * architecture.sorted_sampling
         + float(stack.sequence_layer_overhead) * float(architecture.layers_run(1.0))
     )
     return Amount({OVERHEAD: each / machine.parallelism.dp * np.arange(max_outputs + 1)})

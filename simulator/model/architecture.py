@@ -66,6 +66,7 @@ class Architecture:
     post_norms          a norm after each part as well as before it (Gemma 3)
     norm_bias           LayerNorm (scale and shift) instead of RMSNorm (scale)
     embedding_norm      a norm right after the embedding (BLOOM)
+    sorted_sampling     its published generation_config.json asks for top-k or top-p, for which the sampler sorts
     learned_positions   rows of the position table, 0 when positions are rotated or biased in
     tiers               (tensor, memory tier) of tensors that the model wants somewhere
     heads               how often the head is evaluated for a token that is emitted
@@ -84,6 +85,7 @@ class Architecture:
     post_norms: bool = False
     norm_bias: bool = False
     embedding_norm: bool = False
+    sorted_sampling: bool = True
     learned_positions: int = 0
     precision: Precision | None = None
     tiers: tuple[tuple[str, str], ...] = ()

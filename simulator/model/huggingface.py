@@ -176,13 +176,17 @@ def _deepseek(keys: Keys) -> dict[str, Any]:
 
 
 def _gpt_oss(keys: Keys) -> dict[str, Any]:
-    """gpt-oss: biases everywhere, attention sinks, every other layer with a window of 128."""
+    """gpt-oss: biases everywhere, attention sinks, every other layer with a window of 128, neither top-k nor top-p."""
     common, layers = common_fields(keys), layer_count(keys)
     attention = grouped_query(keys, common["hidden_size"], bias=True, sinks=True)
     ffn = MoEFFN(
         *routed_experts(keys, "num_local_experts"), keys.integer("intermediate_size"), bias=True, router_bias=True
     )
-    return common | {"layers": group_layers((attention(window), ffn) for window in windows_of(keys, layers))}
+    windows = windows_of(keys, layers)
+    return common | {
+        "layers": group_layers((attention(window), ffn) for window in windows),
+        "sorted_sampling": False,
+    }
 
 
 def _llama4(keys: Keys) -> dict[str, Any]:

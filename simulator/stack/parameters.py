@@ -120,7 +120,9 @@ class Parameters(Block):
     )
     sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
     sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
-    vocabulary_overhead: Overhead = Field(NONE, description="Per entry of the vocabulary and emitting sequence.")
+    vocabulary_overhead: Overhead = Field(
+        NONE, description="Per entry of the vocabulary and emitting sequence, where the sampler sorts (top-k, top-p)."
+    )
     socket_scaling: Fraction = Field(Known(1.0), description="Share that each socket keeps when several work together.")
     expert_popularity: Annotated[Known, quantity("", zero=True)] = Field(
         NONE, description="Zipf exponent of the experts' popularity."
