@@ -129,15 +129,20 @@ def _case(
         problems = layout.check(model)
         if problems:
             raise InputError(problems)
+        recipe = replace(recipe, schedule=_schedule(scenario, layout))
         sheet = memory_sheet(model, recipe, layout, machine)
         sheet.check(float(scenario.utilization))
-    schedule = scenario.schedule
-    if schedule == "auto":
-        schedule = "interleaved" if layout.vpp > 1 else "1f1b"
+    schedule = _schedule(scenario, layout)
     problems = check_schedule(schedule, layout.pp, recipe.micro_batches(layout), layout.vpp)
     if problems:
         raise InputError(problems)
     return TrainingCase(choice, model, machine, recipe, layout, sheet, schedule, found, tried, *money)
+
+
+def _schedule(scenario: TrainingScenario, layout: TrainingLayout) -> str:
+    if scenario.schedule != "auto":
+        return scenario.schedule
+    return "interleaved" if layout.vpp > 1 else "1f1b"
 
 
 def _recipe(scenario: TrainingScenario, choice: TrainingMachineChoice) -> Recipe:

@@ -60,7 +60,7 @@ def memory_sheet(
     """The sheet of the stage that holds most.
 
     Weights 2 B, gradients, optimiser 12 B a parameter, each cut over the shards as `zero` says; FSDP gathers one layer
-    at a time. Activations: stage i of p keeps p - i micro-batches, (1 + (p - 1)/(p v)) times as many when interleaved.
+    at a time. DualPipe holds two stages' weights and gradients on every chip.
     """
     tier = machine.memory
     capacity = float(tier.capacity) * float(tier.usable)
@@ -93,9 +93,10 @@ def _stage(
         return per * (shared / cut + experts / expert_cut)
 
     trained = 0.0 if recipe.frozen else 1.0
+    copies = 2.0 if recipe.schedule == "dualpipe" else 1.0  # a stage of either direction
     held = {
-        "weights": share(recipe.weight_bytes, 3),
-        "gradients": trained * share(recipe.gradient_bytes, 2),
+        "weights": copies * share(recipe.weight_bytes, 3),
+        "gradients": copies * trained * share(recipe.gradient_bytes, 2),
         "optimizer": trained * share(recipe.optimizer_bytes, 1),
     }
     if layout.zero == 3 and cut > 1:
@@ -114,10 +115,14 @@ def _stage(
 
 
 def in_flight(layout: TrainingLayout, index: int, recipe: Recipe) -> float:
-    """Micro-batches whose activations a stage holds at once in 1F1B."""
-    p, v = layout.pp, layout.vpp
-    warm = (p - index) * (1.0 + (p - 1) / (p * v) if v > 1 else 1.0)
-    return min(warm, recipe.micro_batches(layout))
+    """Micro-batches whose activations a stage holds at once: p - i in 1F1B and zero bubble, (1 + (p - 1)/(p v)) times
+    as many when interleaved, p + 1 in DualPipe, all of them in GPipe."""
+    p, v, count = layout.pp, layout.vpp, recipe.micro_batches(layout)
+    if recipe.schedule == "gpipe":
+        return count
+    if recipe.schedule == "dualpipe":
+        return min(p + 1.0, count)
+    return min((p - index) * (1.0 + (p - 1) / (p * v) if v > 1 else 1.0), count)
 
 
 def _layer(

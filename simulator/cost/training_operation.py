@@ -165,8 +165,8 @@ def _attention(
 def _collective(operation: Collective, machine: TrainingMachine, layout: TrainingLayout) -> tuple[str, float]:
     """("tp", "ep" or "cp", seconds) with S bytes over n chips:
 
-    all-reduce 2(n-1)/n S / link + latency; gather and scatter half of it; all-to-all (n-1)/n S / link inside the
-    domain, over the network to the ranks outside of it; ring of keys S / link.
+    all-reduce 2(n-1)/n S / link + 2(n-1) latency; gather and scatter half of it; all-to-all (n-1)/n S / link inside
+    the domain, over the network to the ranks outside of it, + latency; ring of keys S / link + (n-1) latency.
     """
     n, size, latency = operation.group, float(operation.bytes), float(machine.stack.latency)
     if operation.pattern == "all_to_all":
@@ -177,4 +177,4 @@ def _collective(operation: Collective, machine: TrainingMachine, layout: Trainin
     if operation.pattern == "ring":
         return "cp", size / machine.ring(n, layout.tp) + latency * (n - 1)
     passes = 2.0 if operation.pattern == "all_reduce" else 1.0
-    return "tp", passes * (n - 1) / n * size / machine.ring(n) + latency
+    return "tp", passes * (n - 1) * (size / n / machine.ring(n) + latency)

@@ -35,6 +35,7 @@ class Recipe:
     precision    what the layers' matrices compute in
     recompute    what the backward pass computes again
     frozen       only adapters are trained (LoRA): no gradients of weights
+    schedule     of the pipeline: how many micro-batches a stage holds at once
     *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
                  precision: 4 of a master copy, 8 of two moments)
     """
@@ -45,6 +46,7 @@ class Recipe:
     precision: Precision
     recompute: Recompute = "none"
     frozen: bool = False
+    schedule: str = "1f1b"
     weight_bytes: float = 2.0
     gradient_bytes: float = 4.0
     optimizer_bytes: float = 12.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from simulator.model.architecture import Architecture, Layer
-from simulator.model.number_format import Precision
+from simulator.model.number_format import FORMATS, Precision
 from simulator.model.operation import Attention, Matmul, Operation
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.model.training import MicroBatch, Recompute, heads_on_a_chip, layer_operations
@@ -13,6 +13,12 @@ from simulator.model.training_layout import TrainingLayout
 
 MASK_BYTES, SCORE_BYTES = 1.0, 5.0
 """Of a value behind dropout; of a stored score: softmax in and out in 16 bits, and its mask (Korthikanti 2022)."""
+
+SHARING = ("router", "shared experts up")
+"""Products that read what another product has kept."""
+
+AGAIN = ("query expansion", "latent expansion", "experts down", "experts down input", "ffn down input")
+"""What fused stacks compute again in selective mode: products that are quick for their size (DeepSeek-V3 2024)."""
 
 SUMMED = ("output projection", "ffn down", "shared experts down", "router")
 """Products whose output is added up at once, so that only their input is kept."""
@@ -32,38 +38,34 @@ def saved_bytes(
     none, fused attention: T [8h/c + (4 a d + 4 kv d + 6 f)/t] with a gated FFN; with stored scores
     T h (10/c + 24/t + 5 a s/(h t)) as Korthikanti et al. 2022 (Table 2); c = t with sequence parallelism, else 1.
     Experts keep their rows' inputs, inner values and outputs. selective: without the scores, and for fused kernels
-    without the FFN's product. full: the layer's input, 2 T h / c.
+    without what AGAIN names. full: the layer's input, 2 T h / c.
     """
     tokens, hidden, cut = micro.tokens(layout), architecture.hidden_size, layout.norm_cut
     if recompute == "full":
         return ACTIVATION_BYTES * tokens * hidden / cut
     operations = layer_operations(architecture, layer, micro, layout, precision)
-    values = tokens * hidden / cut * architecture.norms(layer)  # the inputs of the norms
-    values += _kept(operations, hidden, cut)
-    kept = ACTIVATION_BYTES * values
+    again = AGAIN if fused and recompute == "selective" else ()
+    kept = ACTIVATION_BYTES * tokens * hidden / cut * architecture.norms(layer)  # the inputs of the norms
+    kept += _kept(operations, hidden, cut, again)
     if not fused:
         kept += MASK_BYTES * tokens * hidden / cut * layer.parts
         if recompute == "none" and layer.attention:
             square = sum(2.0 * float(o.pairs) for o in operations if isinstance(o, Attention))
             kept += SCORE_BYTES * square * heads_on_a_chip(layer.attention, layout)
-    elif recompute == "selective":
-        kept -= ACTIVATION_BYTES * _products(operations)
     return kept
 
 
-def _kept(operations: Iterable[Operation], hidden: int, cut: int) -> float:
-    """Inputs and outputs of the products; an input as wide as the model is cut with the norms."""
-    values = 0.0
+def _kept(operations: Iterable[Operation], hidden: int, cut: int, again: tuple[str, ...]) -> float:
+    """Bytes of the inputs (in the format of the product when that is narrower) and outputs of the products; an input
+    as wide as the model is cut with the norms."""
+    kept = 0.0
     for operation in operations:
         if isinstance(operation, Matmul):
             rows = float(operation.m)
-            if operation.name not in ("router", "shared experts up"):  # they read what another product has kept
-                values += rows * operation.k / (cut if operation.k == hidden and operation.tensor != "expert" else 1)
-            if operation.name not in SUMMED:
-                values += rows * operation.n
-    return values
-
-
-def _products(operations: Iterable[Operation]) -> float:
-    """Inputs of the second FFN matrices: an element-wise product that is quickly made again."""
-    return sum(float(o.m) * o.k for o in operations if isinstance(o, Matmul) and o.name.endswith("down"))
+            whole = operation.k == hidden and operation.tensor != "expert"
+            if not operation.name.startswith(SHARING) and f"{operation.name} input" not in again:
+                width = min(ACTIVATION_BYTES, FORMATS[operation.format].bytes)
+                kept += width * rows * operation.k / (cut if whole else 1)
+            if operation.name not in SUMMED and operation.name not in again:
+                kept += ACTIVATION_BYTES * rows * operation.n
+    return kept

@@ -19,7 +19,7 @@ from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
 from simulator.model.training import Recompute
 from simulator.model.training_layout import TrainingLayout
-from simulator.model.zoo import load_model
+from simulator.model.zoo import load_model, model_names
 from simulator.stack.training_stack import TrainingStacks
 from simulator.validation import aliases
 from simulator.validation.question import Reason
@@ -93,6 +93,8 @@ class TrainingInterpreter:
         if isinstance(layout, Reason):
             return layout
         micro, assumed = _micro_batch(row, layout, profile)
+        if not _stated(row) and layout.chips > 1:
+            assumed = "FSDP over all chips where the layout is not stated"
         recompute = RECOMPUTE.get(row.cells["recompute"])
         if recompute is None:
             recompute = RECOMPUTE[site["recompute"]]
@@ -161,7 +163,7 @@ def _micro_batch(row: TrainingRow, layout: TrainingLayout, profile: Profile) -> 
 
 
 def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int) -> TrainingLayout | Reason:
-    if chips > 1 and not any(row.cells[name] for name in ("tp", "pp", "dp", "zero_stage")):
+    if chips > 1 and not _stated(row) and profile.family != "tpu-mesh":
         return Reason("layout not stated")
     tp, pp, cp, ep = (row.whole(name) for name in ("tp", "pp", "cp", "ep"))
     vpp = row.whole("vpp") if pp > 1 else 1
@@ -174,7 +176,7 @@ def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int)
         size = PALM_POD if row.id.startswith("palm") else size
         slices = max(1, chips // size) if row.id.startswith(("maxtext", "palm")) else 1
     parallel = row.cells["sequence_parallel"] or site["sequence_parallel"]
-    zero = row.cells["zero_stage"]
+    zero = row.cells["zero_stage"] if _stated(row) else "3"
     return TrainingLayout(
         tp=tp,
         pp=pp,
@@ -188,6 +190,15 @@ def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int)
     )
 
 
+def _stated(row: TrainingRow) -> bool:
+    return any(row.cells[name] for name in ("tp", "pp", "dp", "zero_stage"))
+
+
+@cache
+def _known_models() -> frozenset[str]:
+    return frozenset(model_names())
+
+
 @cache
 def _zoo(name: str) -> Architecture:
     return load_model(name)
@@ -197,7 +208,7 @@ def _architecture(row: TrainingRow) -> Architecture | Reason:
     entries = aliases.longest("training_models", model=row.model)
     entry = entries[0] if entries else {"zoo": "", "matrices": "3", "head_dim": ""}
     layers = row.number("layers")
-    if entry["zoo"]:
+    if entry["zoo"] and entry["zoo"] in _known_models():
         model = _zoo(entry["zoo"])
         return _cut(model, int(layers)) if layers and layers != model.layer_count else model
     shape = _maxtext(row) if row.model.startswith("MaxText") and not layers else _columns(row, entry)
