@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from math import prod
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.cost.collective import collective, collective_seconds
+from simulator.cost.grid import axis_by_axis
 from simulator.cost.machine import Machine
 from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
@@ -180,6 +182,42 @@ def test_a_line_of_wormhole_chips_is_within_15_percent_of_the_measured_fit(n: in
     line = CATALOGUE.load("wormhole-t3000").node.fabric.model_copy(update={"axes": (n,)})
     seconds = collective_seconds("all_reduce", size, n, line, STACKS.load("tt-metal-2025").collectives)
     assert seconds == pytest.approx(wormhole_line(n, size), rel=0.15)
+
+
+def wormhole_ring(n: int, size: float) -> float:
+    """The same both ways round a ring, s."""
+    return 9.07e-6 + 5.25e-6 * n / 2 + 2 * (n - 1) / n * size / 18.4e9
+
+
+@pytest.mark.parametrize("size", [1e3, 32 * 1024, 64 * 1024, 2**20, 64 * 2**20])
+@pytest.mark.parametrize("kind", ["torus", "mesh"])
+def test_a_ring_of_wormhole_chips_is_within_15_percent_of_the_measured_fit(kind: str, size: float) -> None:
+    # Eight chips closed in a ring, and the 2 x 4 grid of a T3000 through which a ring winds.
+    axes = (8,) if kind == "torus" else (2, 4)
+    chips = CATALOGUE.load("wormhole-t3000").node.fabric.model_copy(update={"kind": kind, "axes": axes})
+    seconds = collective_seconds("all_reduce", size, 8, chips, STACKS.load("tt-metal-2025").collectives)
+    assert seconds == pytest.approx(wormhole_ring(8, size), rel=0.15)
+
+
+@given(patterns, st.floats(1, 1e10), st.sampled_from(SHAPES), st.sampled_from(["torus", "mesh"]))
+def test_a_ring_that_winds_never_slows(pattern: str, size: float, shape: tuple[int, ...], kind: str) -> None:
+    n, where = prod(shape), fabric(kind, axes=shape)
+    alone = axis_by_axis(pattern, size, n, where, PERFECT).seconds(PERFECT)
+    assert collective_seconds(pattern, size, n, where, PERFECT) <= alone
+
+
+def test_a_long_message_winds_round_a_grid_whose_axes_are_short() -> None:
+    grid = fabric("mesh", axes=(2, 4))
+    seconds = collective_seconds("all_reduce", 1e12, 8, grid, PERFECT)
+    assert seconds == pytest.approx(2 * 7 / 8 * 1e12 / 200e9, rel=1e-3)
+
+
+def test_a_time_does_not_depend_on_the_other_sizes_of_an_array() -> None:
+    machine = Machine(CATALOGUE.load("tpu-v5e-16"), STACKS.load("jax-2025"), Parallelism())
+    sizes = np.array([1e3, 1e6, 1e10])
+    together = collective(Collective("x", "all_reduce", sizes, 64), machine).total_seconds
+    alone = [collective(Collective("x", "all_reduce", float(size), 64), machine).total_seconds for size in sizes]
+    assert np.asarray(together).tolist() == [float(seconds) for seconds in alone]
 
 
 def test_what_is_sent_is_what_passes_a_link() -> None:

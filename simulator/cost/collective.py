@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import partial, reduce
 from math import ceil
 
 import numpy as np
 
 from simulator.cost.amount import NETWORK, Amount
-from simulator.cost.grid import axis_by_axis
+from simulator.cost.grid import axis_by_axis, winding_ring, winds
 from simulator.cost.machine import Machine
 from simulator.cost.phase import Phase
 from simulator.cost.scale_out import spanning
@@ -19,6 +19,9 @@ from simulator.hardware.fabric import Fabric, ScaleOut
 from simulator.hardware.profile import Node, Profile
 from simulator.model.operation import Array, Collective
 from simulator.stack.parameters import Collectives
+
+Algorithm = Callable[[str, Array, int, Fabric, Collectives], Phase]
+"""(pattern, bytes, chips, fabric, software) -> what it waits for and streams inside one machine."""
 
 
 def collective(operation: Collective, machine: Machine) -> Amount:
@@ -59,34 +62,41 @@ def members_inside(operation: Collective, node: Node) -> int:
 
 def collective_seconds(pattern: str, size: Array, group: int, fabric: Fabric, software: Collectives) -> Array:
     """Seconds of one collective of `size` bytes among `group` chips of one machine."""
-    seconds = [_local(pattern, size, group, fabric, software).seconds(software)]
+    ways = (way(pattern, size, group, fabric, software) for way in _algorithms(group, fabric))
+    seconds = [phase.seconds(software) for phase in ways]
     if pattern == "all_reduce" and fabric.kind == "switch":
         seconds += kernels(size, group, fabric, software)
     return _fastest(seconds)
 
 
-def _local(pattern: str, size: Array, group: int, fabric: Fabric, software: Collectives) -> Phase:
-    if fabric.kind in ("torus", "mesh"):
-        return axis_by_axis(pattern, size, group, fabric, software)
-    return ring(pattern, size, group, fabric, software)
+def _algorithms(group: int, fabric: Fabric) -> tuple[Algorithm, ...]:
+    """What the shape of the fabric allows."""
+    if fabric.kind not in ("torus", "mesh"):
+        return (ring,)
+    return (axis_by_axis, winding_ring) if winds(group, fabric) else (axis_by_axis,)
 
 
 def _spanning_seconds(
     operation: Collective, inside: int, fabric: Fabric, network: ScaleOut, software: Collectives
 ) -> Array:
     nodes = ceil(operation.group / inside)
-
-    def local(pattern: str, size: Array, group: int) -> Phase:
-        return _local(pattern, size, group, fabric, software)
-
-    ways = spanning(operation.pattern, operation.bytes, inside, nodes, local, network, software)
-    seconds = _fastest(phase.seconds(software) for phase in ways)
+    seconds = []
+    for algorithm in _algorithms(inside, fabric):
+        local = partial(_on_fabric, algorithm, fabric, software)
+        ways = spanning(operation.pattern, operation.bytes, inside, nodes, local, network, software)
+        seconds += [phase.seconds(software) for phase in ways]
     if operation.pattern != "send_receive":
-        return seconds
+        return _fastest(seconds)
     # Of the steps of a chain, those from one machine to the next cross the network.
     crossing = (nodes - 1) / (operation.group - 1)
-    within = local("send_receive", operation.bytes, 2).seconds(software)
-    return crossing * seconds + (1 - crossing) * within
+    within = collective_seconds("send_receive", operation.bytes, 2, fabric, software)
+    return crossing * _fastest(seconds) + (1 - crossing) * within
+
+
+def _on_fabric(
+    algorithm: Algorithm, fabric: Fabric, software: Collectives, pattern: str, size: Array, group: int
+) -> Phase:
+    return algorithm(pattern, size, group, fabric, software)
 
 
 def _fastest(seconds: Iterable[Array]) -> Array:

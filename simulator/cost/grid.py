@@ -1,4 +1,4 @@
-"""Collectives on a torus or a mesh: axis after axis."""
+"""Collectives on a torus or a mesh: axis after axis, or around a ring that winds through all axes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,41 @@ from simulator.model.operation import Array
 from simulator.stack.parameters import Collectives
 
 
+def winds(n: int, fabric: Fabric) -> bool:
+    """Whether a ring through all n chips winds through two axes or more: their number is even, or the axes close."""
+    whole = fabric.wrap and prod(fabric.axes or ()) == n
+    return len(_axes(n, fabric.axes or (n,))) > 1 and (n % 2 == 0 or whole)
+
+
+def winding_ring(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectives) -> Phase:
+    """Both ways round a ring that visits every chip: n/2 hops, (n-1)/n * S / (2B); twice for an all-reduce. What has
+    no use for a ring goes axis by axis."""
+    if pattern not in ("all_reduce", "all_gather", "reduce_scatter"):
+        return axis_by_axis(pattern, size, n, fabric, software)
+    both = 2.0 * _link(fabric) * float(software.ring_bandwidth or software.bandwidth)
+    hops = n / 2 * hop_latency(fabric, software)
+    return Phase(PASSES[pattern] * hops, PASSES[pattern] * (n - 1) / n * size / both)
+
+
+def _link(fabric: Fabric) -> float:
+    """B/s of all links between two neighbours, one direction."""
+    return float(fabric.bandwidth or float("inf")) * int(fabric.links_per_axis)
+
+
 def axis_by_axis(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectives) -> Phase:
     """Along an axis of a chips, with links on both sides of each chip,
 
         all-gather, reduce-scatter: (a - 1) hops one way on a line, a/2 in a ring;  (a-1)/a * S / (sides * B)
         all-reduce: a reduce-scatter and an all-gather; the next axis handles 1/a of the buffer
 
-    sides = 2 in a ring; on a line the end chips receive everything over one link, so 1. With several axes the buffer
-    is cut in as many parts, each starting on another axis, so that all links work at once. All-to-all is bound by the
-    bisection of its longest axis: half of S crosses it for each of n/2 chips, a/4 * S / B on a line, a/8 in a ring.
+    sides = 2 in a ring (less where the stack says what both sides reach); on a line the end chips receive everything
+    over one link, so 1. With several axes the buffer is cut in as many parts, each starting on another axis, so that
+    all links work at once. All-to-all is bound by the bisection of its longest axis: half of S crosses it for each of
+    n/2 chips, a/4 * S / B on a line, a/8 in a ring.
     """
     axes = _axes(n, fabric.axes or (n,))
-    bandwidth = float(fabric.bandwidth or float("inf")) * float(software.bandwidth) * int(fabric.links_per_axis)
+    bandwidth = _link(fabric) * float(software.bandwidth)
+    round_ring = 2.0 * float(software.ring_bandwidth or software.bandwidth) / float(software.bandwidth)
     hop = hop_latency(fabric, software)
     if pattern == "send_receive":
         return Phase(hop, size / bandwidth, chunked=False)
@@ -38,7 +61,7 @@ def axis_by_axis(pattern: str, size: Array, n: int, fabric: Fabric, software: Co
         for part in range(len(axes)):
             before = prod(axes[(part + earlier) % len(axes)] for earlier in range(phase))
             axis = axes[(part + phase) % len(axes)]
-            sides = 2.0 if rings[(part + phase) % len(axes)] else 1.0
+            sides = round_ring if rings[(part + phase) % len(axes)] else 1.0
             terms.append((axis - 1) / axis / before / sides)
         share += max(terms) / len(axes)
     return Phase(PASSES[pattern] * hops * hop, PASSES[pattern] * share * size / bandwidth)

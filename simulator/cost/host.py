@@ -30,7 +30,7 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
     if profile is None or part is None:
         raise StackError(f"'{machine.profile.name}' has no host that computes")
     count = profile.node.chips
-    sockets = count / (machine.parallelism.chips * machine.busy)
+    sockets = count / (machine.chips_on_node * machine.busy)
     kept, working = (float(part.socket_scaling), float(part.compute_scaling)) if count > 1 else (1.0, 1.0)
     rows = np.asarray(operation.m, dtype=float) * share
     weights = (rows > 0) * operation.groups * share * (operation.n * operation.k * FORMATS[operation.format].bytes)

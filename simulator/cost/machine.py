@@ -107,7 +107,7 @@ class Machine:
         if tier.far:
             reached = of_format(self.stack.far_streaming, tier.name, self.stack.name, "share of a tier")
             fed = self.stack.host.layerwise_bandwidth if self.stack.host and tier.name == self.host_tier else None
-            return min(tier.bandwidth * reached, float(fed or float("inf")) / self.parallelism.chips)
+            return min(tier.bandwidth * reached, float(fed or float("inf")) / self.chips_on_node)
         return tier.bandwidth * self.scaling * fraction
 
     def weights_bandwidth(self, format: str, tier: Tier | None = None) -> float:
@@ -154,6 +154,11 @@ class Machine:
     def nodes(self) -> int:
         """Machines of the profile that one replica takes."""
         return ceil(self.parallelism.chips / self.profile.node.chips)
+
+    @property
+    def chips_on_node(self) -> int:
+        """Chips of one replica that share a machine of the profile."""
+        return min(self.parallelism.chips, self.profile.node.chips)
 
     @property
     def cores(self) -> int:

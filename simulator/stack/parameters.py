@@ -38,6 +38,9 @@ class Collectives(Block):
     in_switch_bandwidth: Fraction = Field(Known(0.58), description="Share of the link that it reaches.")
     exchange_steps: Ratio = Field(Known(1.0), description="Time of a step of an all-to-all, in steps of a ring.")
     bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
+    ring_bandwidth: Fraction | None = Field(
+        None, description="The same both ways round a ring of a torus or mesh; absent: `bandwidth`."
+    )
     pcie_bandwidth: Fraction | None = Field(None, description="The same over PCIe; absent: `bandwidth`.")
     copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
     pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
