@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulator.cost.access import gather
+from simulator.cost.access import gather, latency_of
 from simulator.cost.machine import Machine
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.operation import Gather
@@ -91,3 +91,14 @@ def test_what_the_code_reaches_of_the_law_is_the_stack_s() -> None:
         for rate in (1.0, 0.5)
     ]
     assert times[1] == pytest.approx(2 * times[0])
+
+
+def test_rows_beside_a_stream_wait_longer_by_the_loaded_latency() -> None:
+    profile = Catalogue().load("xeon-6980p-2s-ddr5")
+    assert latency_of(profile.chip.memory[0]) == pytest.approx(139e-9)
+    assert latency_of(profile.chip.memory[0], load=0.03) == pytest.approx(139e-9)
+    assert latency_of(profile.chip.memory[0], load=0.9) == pytest.approx(357e-9)
+    machine = Machine(profile, Stacks().load(profile.default_stack), Parallelism())
+    look = Gather("rows", "table", 1e6, 1e6, 64.0)
+    idle, loaded = (float(np.asarray(gather(look, machine, load).total_seconds)) for load in (0.0, 0.9))
+    assert loaded / idle == pytest.approx(357 / 139, rel=0.01)

@@ -23,9 +23,10 @@ def stream(operation: Stream, machine: Machine) -> Amount:
     return Amount(seconds, {}, moved).times(operation.repeat)
 
 
-def gather(operation: Gather, machine: Machine) -> Amount:
+def gather(operation: Gather, machine: Machine, load: float = 0.0) -> Amount:
     """Rows read in whole granules from the tiers of their table, waited for: `rows_seconds`, divided by the share that
-    the stack's code reaches, and the stack's time for a call. A near tier that caches them serves its share.
+    the stack's code reaches, and the stack's time for a call (of look-ups in FFNs; the embedding's is fused). A near
+    tier that caches them serves its share. `load`: share of the main memory's bandwidth that others take meanwhile.
 
     Prefetching is not in here: see `prefetch.py`.
     """
@@ -38,14 +39,17 @@ def gather(operation: Gather, machine: Machine) -> Amount:
             kept = operation.table_rows * share * near.share
             rate = hit_rate(operation.table_rows * share, operation.zipf, kept, near.policy)
             missed = np.minimum(unique, rows * (1.0 - rate))  # the rows that are used often are the ones that hit
-            amounts.append(_rows(operation, machine, machine.tiers[near.tier], rows - missed, unique - missed))
+            amounts.append(_rows(operation, machine, machine.tiers[near.tier], rows - missed, unique - missed, load))
             rows, unique = missed, missed
-        amounts.append(_rows(operation, machine, tier, rows, unique))
-    some = np.asarray(operation.rows) > 0
-    called = Amount({OVERHEAD: some * float(machine.stack.gather_overhead)})
+        amounts.append(_rows(operation, machine, tier, rows, unique, load))
+    if operation.tensor == "embedding":
+        return add(amounts).times(operation.repeat)
     rate = float(machine.stack.gather_rate)
     read = [Amount({name: value / rate for name, value in a.seconds.items()}, {}, a.bytes) for a in amounts]
-    return add([*read, called] if machine.stack.gather_overhead else read).times(operation.repeat)
+    if machine.stack.gather_overhead:
+        some = np.asarray(operation.rows) > 0
+        read.append(Amount({OVERHEAD: some * float(machine.stack.gather_overhead)}))
+    return add(read).times(operation.repeat)
 
 
 def vector(operation: Vector, machine: Machine) -> Amount:
@@ -61,6 +65,7 @@ def rows_seconds(
     hops: float = 1.0,
     span: float = 0.0,
     readers: int = 1,
+    load: float = 0.0,
 ) -> Array:
     """Seconds of reading `rows` random rows, in `hops` rounds, from a table that spans so many bytes.
 
@@ -71,7 +76,7 @@ def rows_seconds(
     """
     granule = float(memory.granule or 1.0)
     granules = np.ceil(row_bytes / granule) * rows
-    latency = latency_of(memory, span)
+    latency = latency_of(memory, span, load)
     if latency is None or memory.outstanding is None:
         seconds = granules * granule / row_bandwidth
     else:
@@ -84,15 +89,22 @@ def rows_seconds(
     return np.asarray(seconds) if np.ndim(rows) else float(seconds)
 
 
-def latency_of(memory: MemoryTier, span: float = 0.0) -> float | None:
-    """Latency of an access among `span` bytes: between the tier's `spans` by the logarithm, else its `latency`."""
-    if not memory.spans or not span:
-        return None if memory.latency is None else float(memory.latency)
-    sizes, latencies = zip(*memory.spans, strict=True)
-    return float(np.interp(np.log(span), np.log(sizes), latencies))
+def latency_of(memory: MemoryTier, span: float = 0.0, load: float = 0.0) -> float | None:
+    """Latency of an access among `span` bytes: between the tier's `spans` by the logarithm, else its `latency`; as much
+    longer as the tier says of a `load` on its bandwidth against none."""
+    if memory.latency is None:
+        return None
+    latency = float(memory.latency)
+    if memory.spans and span:
+        sizes, latencies = zip(*memory.spans, strict=True)
+        latency = float(np.interp(np.log(span), np.log(sizes), latencies))
+    if memory.loaded and load:
+        loads, latencies = zip(*memory.loaded, strict=True)
+        latency *= float(np.interp(load, loads, latencies)) / float(latencies[0])
+    return latency
 
 
-def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: Array) -> Amount:
+def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: Array, load: float) -> Amount:
     """So many rows, `unique` of them distinct, from one tier; the chip's largest cache, which keeps what was
     used last, serves its share."""
     memory, span = tier.memory, operation.table_rows * operation.row_bytes
@@ -100,7 +112,9 @@ def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: 
     fraction = float(memory.row_bandwidth or machine.stack.activation_streaming)
     bandwidth = machine.streaming_bandwidth(tier, fraction)
     hops = operation.dependent_hops
-    seconds = rows_seconds(memory, bandwidth, unique, operation.row_bytes, hops, span, tier.readers)
+    seconds = rows_seconds(
+        memory, bandwidth, unique, operation.row_bytes, hops, span, tier.readers, 0.0 if tier.far else load
+    )
     if tier.far:
         seconds = np.maximum(seconds, moved / tier.bandwidth)
     cache = None if tier.far or not operation.table_rows else _cache_of(machine)

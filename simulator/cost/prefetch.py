@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost.access import gather
-from simulator.cost.amount import Amount, add
+from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.machine import Machine
 from simulator.model.operation import Array, Gather
 
@@ -30,6 +30,7 @@ class _Fetch:
     layers_before: float
     amount: Amount
     streamed: Array  # seconds that it takes from the streams of the layers, which nothing hides
+    call: Array  # the stack's time for the call, which nothing hides either
 
 
 def exposed(gathers: Sequence[Gather], machine: Machine, layer_seconds: Array) -> Amount:
@@ -42,7 +43,8 @@ def exposed(gathers: Sequence[Gather], machine: Machine, layer_seconds: Array) -
         wait_i = max(0, sum of fetches up to i - c_i - waits before i)
 
     Rows that lie in the memory that the layers stream from take their bytes' share of its bandwidth from them all the
-    same. One gather of several layers (`repeat`) is needed whole by the first of them.
+    same, at the latency of that memory under load; the stack's time for a call is never hidden. One gather of several
+    layers (`repeat`) is needed whole by the first of them.
     """
     waits: Array = 0.0
     fetched: Array = 0.0
@@ -53,6 +55,8 @@ def exposed(gathers: Sequence[Gather], machine: Machine, layer_seconds: Array) -
         waits = waits + wait
         share = wait / np.maximum(fetch.amount.total_seconds, 1e-300)
         seconds = {name: value * share for name, value in fetch.amount.seconds.items()}
+        if np.any(fetch.call):
+            seconds[OVERHEAD] = fetch.call
         amounts.append(Amount(seconds, {}, fetch.amount.bytes))
     return add(amounts)
 
@@ -60,8 +64,10 @@ def exposed(gathers: Sequence[Gather], machine: Machine, layer_seconds: Array) -
 def _in_order(gathers: Sequence[Gather], machine: Machine) -> list[_Fetch]:
     fetches = []
     for operation in gathers:
-        amount = gather(operation, machine)
+        whole = gather(operation, machine, load=float(machine.stack.activation_streaming))
+        seconds = {name: value for name, value in whole.seconds.items() if name != OVERHEAD}
+        amount, call = Amount(seconds, {}, whole.bytes), whole.seconds.get(OVERHEAD, 0.0)
         own = np.asarray(amount.bytes.get(machine.memory.tier, 0.0))
         streamed = np.minimum(own / machine.bandwidth, amount.total_seconds)
-        fetches.append(_Fetch(operation.layers_before, amount, streamed))
+        fetches.append(_Fetch(operation.layers_before, amount, streamed, call))
     return sorted(fetches, key=lambda fetch: fetch.layers_before)

@@ -90,7 +90,8 @@ def hardware_table(profiles: Iterable[Profile]) -> Rows:
     for profile in profiles:
         chip, node = profile.chip, profile.node
         tier = chip.main_memory
-        beside = sum(t.capacity * (1 if t.shared_by in ("node", "pool") else node.chips) for t in node.memory)
+        memories = [t for t in node.memory if t.tier != "nvme"]  # a disk is no memory
+        beside = sum(t.capacity * (1 if t.shared_by in ("node", "pool") else node.chips) for t in memories)
         rows.append(
             (
                 profile.name,
