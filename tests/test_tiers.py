@@ -147,7 +147,7 @@ def test_reads_of_an_ssd_are_bound_by_its_iops() -> None:
 
 
 def prefetching(one: Machine, on: bool) -> Machine:
-    return replace(one, stack=one.stack.model_copy(update={"prefetch": on}))
+    return replace(one, stack=one.stack.model_copy(update={"prefetch": on, "gather_overhead": 0.0}))
 
 
 def engram(layers_before: float, address_known: str = "token") -> Gather:
