@@ -23,6 +23,9 @@ Family = Literal["hbm-gpu", "dram-node", "tpu-mesh", "spatial"]
 # Datasheets round to two or three digits; a larger gap is a slip (sparse for dense, both directions for one).
 TOLERANCE = 0.05
 
+# A chip reaches at least 1 / LEAST_UNDER_CAP of its peak within its limit; GPUs reach a half and more.
+LEAST_UNDER_CAP = 3.0
+
 # Each row: a narrower format never computes slower than the wider one before it. int8 is left out: some chips cut it.
 _NARROWING = (("tf32", "bf16"), ("bf16", "fp8"), ("fp8", "fp4"), ("bf16", "bfp8"), ("bfp8", "bfp4"))
 
@@ -104,6 +107,13 @@ def _compute(profile: Profile) -> _Found:
             if fast < slow * (1 - TOLERANCE):
                 mend = "are they exchanged, or is the wider one sparse?"
                 yield (*at, narrow), f"peak {narrow} is below peak {wide}", mend
+    sixteen = [float(matrix.peak[name]) for name in ("bf16", "fp16") if name in matrix.peak]
+    if len(sixteen) == 2 and not _apart(max(sixteen), 2 * min(sixteen)):
+        yield at, "one of the 16-bit peaks is twice the other", "is it 2:4 sparse? write the dense figure"
+    vector = profile.chip.vector
+    if vector is not None and sixteen and vector.peak > max(sixteen) * (1 + TOLERANCE):
+        what = f"the vector units' {format_quantity(vector.peak, 'FLOP/s')} are above the 16-bit matrix peak"
+        yield ("chip", "vector", "peak"), what, "fp32 of the whole chip, without matrix units"
 
 
 def _memory(profile: Profile) -> _Found:
@@ -123,6 +133,9 @@ def _memory(profile: Profile) -> _Found:
                 yield at, what, "list the nearest tier first"
             if place == "node" and tier.link is None:
                 yield at, f"node tier {tier.tier} has no link", "say what one chip reads of it: link: 64 GB/s"
+            if tier.link is not None and tier.link > tier.bandwidth * (1 + TOLERANCE):
+                what = f"one chip's link to tier {tier.tier} is faster than the tier"
+                yield (*at, "link"), what, "per direction; or correct the tier's bandwidth"
     if all(tier.cache for tier in profile.chip.memory):
         yield ("chip", "memory"), "every tier of the chip is a cache", "add the tier that holds the weights"
 
@@ -173,6 +186,11 @@ def _power(profile: Profile) -> _Found:
     peak = {str(name) for name in profile.chip.matrix.peak}
     for name in sorted(peak - set(power.flop)):
         yield (*at, "flop"), f"no energy for a FLOP in {name}", f"add flop: {{{name}: ... pJ/FLOP}}"
+    for name, joules in sorted(power.flop.items()):
+        rate = profile.chip.matrix.peak.get(name)  # type: ignore[call-overload]
+        if rate is not None and joules * rate > LEAST_UNDER_CAP * (power.cap - power.idle):
+            what = f"{format_quantity(joules * rate + power.idle, 'W')} at the peak in {name}, far over the cap"
+            yield (*at, "flop", name), what, "is the energy of another level or format, or the peak sparse?"
     for name in sorted(set(power.flop) - peak):
         yield (*at, "flop", name), f"energy for {name}, which the chip has no peak for", "remove it, or add the peak"
     if profile.node.power.pue < 1:
