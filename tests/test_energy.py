@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,3 +99,19 @@ def test_power_follows_the_batch(points: list[Point]) -> None:
     measured = [p.row.value for p in found]
     simulated = [p.simulated for p in found if p.simulated is not None]
     assert np.corrcoef(measured, simulated)[0, 1] > 0.95
+
+
+def test_a_kernel_with_a_power_checks_the_energies_at_its_own_time(tmp_path: Path) -> None:
+    """A product of 2e12 FLOPs in 2 ms on a B200: idle + active + FLOPs and bytes over the measured time."""
+    path = tmp_path / "gemm.csv"
+    path.write_text(
+        "device,version,kernel_source,gemm_dtype,m,n,k,latency,power\n"
+        "NVIDIA B200,0.22.0,vllm,bfloat16,10000,10000,10000,20,500\n"
+        "NVIDIA B200,0.22.0,vllm,bfloat16,10000,10000,10000,2,990\n"
+    )
+    slow, fast = validate([path]).points
+    chip = Catalogue().load("b200-sxm-8").chip
+    watts = float(chip.power.idle) + float(chip.power.active)
+    watts += (2e12 * float(chip.power.flop["bf16"]) + 6e8 * float(chip.main_memory.energy or 0)) / 20e-3
+    assert (slow.row.value, slow.row.unit, slow.simulated) == (500.0, "W", pytest.approx(watts))
+    assert fast.simulated == float(chip.power.cap)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +24,7 @@ class Products(KernelTable):
     """gemm_*.csv: m tokens, [k, n] weights."""
 
     columns = frozenset({"gemm_dtype", "m", "n", "k", "latency", "device"})
-    shipped = (SHIPPED / "gemm.csv.gz",)
+    shipped: ClassVar[tuple[Path, ...]] = (SHIPPED / "gemm.csv.gz",)
     shape = ("m", "n", "k", "gemm_dtype")
     numbers = ("m", "n", "k")
 
@@ -45,7 +47,7 @@ class AttentionCalls(KernelTable):
     columns = frozenset(
         {"batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim", "latency", "device"}
     )
-    shipped = (SHIPPED / "attention.csv.gz",)
+    shipped: ClassVar[tuple[Path, ...]] = (SHIPPED / "attention.csv.gz",)
     shape = (
         "batch_size",
         "isl",
@@ -112,7 +114,7 @@ class ExpertCalls(KernelTable):
         "moe_ep_size",
         "distribution",
     )
-    shipped = (SHIPPED / "moe.csv.gz",)
+    shipped: ClassVar[tuple[Path, ...]] = (SHIPPED / "moe.csv.gz",)
     numbers = shape[:-1]
 
     def metric(self, cells: Mapping[str, str]) -> str:
@@ -123,7 +125,7 @@ class ExpertCalls(KernelTable):
         return ("experts", name) if name in kernels.experts else None
 
     def seconds(self, rows: Sequence[KernelRow], slot: Slot, kernels: ChipKernels, profile: Profile) -> np.ndarray:
-        spread = np.array([_spread(row) for row in rows])
+        spread = np.array([spread_of(row) for row in rows])
         tokens, hidden, inter, top_k, experts, tp, ranks = (column(rows, name) for name in self.numbers)
         work = Experts(tokens, hidden, inter / tp, top_k, experts, ranks, spread[:, 0], spread[:, 1])
         stored = format_of(slot.entry)
@@ -131,7 +133,8 @@ class ExpertCalls(KernelTable):
         return np.asarray(expert_seconds(work, FORMATS[stored].bytes, peak, kernels.experts[slot.entry], profile))
 
 
-def _spread(row: KernelRow) -> tuple[float, float]:
+def spread_of(row: KernelRow) -> tuple[float, float]:
+    """Tokens of the slowest rank over the mean, and distinct experts there."""
     names = ("num_tokens", "topk", "num_experts", "moe_ep_size")
     sizes = tuple(int(row.number(name)) for name in names)
     distribution = row.cells.get("distribution", "")

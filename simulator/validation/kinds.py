@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
+from simulator.validation.kernel_power import POWER_TABLES
 from simulator.validation.kernels import KERNEL_TABLES
 from simulator.validation.rows import Row, header
 from simulator.validation.serving import Serving
@@ -42,6 +43,7 @@ KINDS: dict[str, type[Kind]] = {
     "inference": Inference,
     "training": Training,
     **KERNEL_TABLES,
+    **POWER_TABLES,
     "serving": Serving,
 }
 
