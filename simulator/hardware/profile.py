@@ -133,9 +133,6 @@ def _memory(profile: Profile) -> _Found:
                 yield at, what, "list the nearest tier first"
             if place == "node" and tier.link is None:
                 yield at, f"node tier {tier.tier} has no link", "say what one chip reads of it: link: 64 GB/s"
-            if tier.link is not None and tier.link > tier.bandwidth * (1 + TOLERANCE):
-                what = f"one chip's link to tier {tier.tier} is faster than the tier"
-                yield (*at, "link"), what, "per direction; or correct the tier's bandwidth"
     if all(tier.cache for tier in profile.chip.memory):
         yield ("chip", "memory"), "every tier of the chip is a cache", "add the tier that holds the weights"
 
