@@ -208,7 +208,7 @@ def test_the_tables_are_met(found: Validation) -> None:
 
 def test_networks_of_whole_machines_are_met(found: Validation) -> None:
     networks = [p for p in found.points if p.row.metric.startswith("network")]
-    assert {p.row.hardware for p in networks} == {"a100-sxm-80g", "h100-sxm", "a100-pairs", "h100-pairs"}
+    assert {p.row.hardware for p in networks} == {"a100-dgx-vidur", "h100-sxm", "a100-pairs", "h100-pairs"}
     assert np.median([abs(p.error) for p in networks]) <= 0.08
     # Four chips in two pairs, joined by PCIe: no number is fitted to them.
     pairs = [abs(p.error) for p in networks if p.row.hardware == "a100-pairs"]
@@ -216,18 +216,20 @@ def test_networks_of_whole_machines_are_met(found: Validation) -> None:
 
 
 def test_a_network_says_why_it_says_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "a100_dgx" / "all_reduce.csv"
+    path = tmp_path / "a100_pairwise_nvlink" / "all_reduce.csv"
     path.parent.mkdir()
     path.write_text(
         "time_stats.all_reduce.median,num_workers,size,collective,devices_per_node,max_devices_per_node\n"
-        "0.05,8,2048,all_reduce,8,8\n"
-        "7.2,16,67108864,all_reduce,8,8\n"
-        "0.675,8,67108864,all_reduce,8,8\n"
+        "0.05,4,2048,all_reduce,4,4\n"
+        "0.35,2,67108864,all_reduce,2,4\n"
+        "4.5,4,67108864,all_reduce,4,4\n"
+        "9.0,8,67108864,all_reduce,4,4\n"
     )
     mine = validate([path])
     assert mine.overall.simulated == 1
     assert sorted(mine.not_simulated) == [
         "a short message, whose time is the host's launch",
+        "chips with a bridge between them, which the profile lacks",
         "machines joined by another network than the profile's",
     ]
 

@@ -34,10 +34,16 @@ sizes = st.floats(1, 1e11)
 groups = st.sampled_from([16, 24, 64, 1000, 4096, 200_000])
 
 
-def node(network: str = "50 GB/s", latency: str = "10 us", fabric: str = "4 TB/s") -> Profile:
+def node(
+    network: str = "50 GB/s",
+    latency: str = "10 us",
+    fabric: str = "4 TB/s",
+    machine: str | None = None,
+    reduces: bool = True,
+) -> Profile:
     """Eight chips on a switch without latency, and a network."""
-    inside = Fabric(kind="switch", bandwidth=fabric, latency="1e-15 s")
-    out = ScaleOut(kind="infiniband", bandwidth=network, latency=latency)
+    inside = Fabric(kind="switch", bandwidth=fabric, latency="1e-15 s", reduces=reduces)
+    out = ScaleOut(kind="infiniband", bandwidth=network, latency=latency, machine=machine)
     whole = CATALOGUE.load("h100-sxm-8")
     return whole.model_copy(
         update={"node": whole.node.model_copy(update={"fabric": inside, "scale_out": out}), "name": "made-up"}
@@ -54,10 +60,20 @@ def seconds(pattern: str, size: float, group: int, profile: Profile, stride: int
 
 
 def test_a_long_all_reduce_is_bound_by_the_network_cards_of_all_its_members() -> None:
-    # Two machines: each chip sends an eighth of the buffer once for the sum and once for the result.
+    # Two machines that add up inside: each chip sends half of its eighth for the sum and half for the result.
     assert seconds("all_reduce", 8e11, 16, node()) == pytest.approx(2 * 8e11 / 8 / 50e9 / 2, rel=1e-3)
+    # A ring through all sixteen chips brings nearly the whole buffer through the cards twice.
+    ring = 2 * 15 / 16 * 8e11 / 8 / 50e9
+    assert seconds("all_reduce", 8e11, 16, node(reduces=False)) == pytest.approx(ring, rel=1e-3)
+    assert seconds("all_gather", 8e11, 16, node(reduces=False)) == pytest.approx(ring / 2, rel=1e-3)
     # One member a machine (stride 8): the whole buffer passes the one card of that member.
     assert seconds("all_reduce", 8e11, 2, node(), stride=8) == pytest.approx(2 * 8e11 / 50e9 / 2, rel=1e-3)
+
+
+def test_the_cards_of_a_machine_are_shared_by_the_chips_that_send() -> None:
+    shared = node(machine="100 GB/s")
+    assert seconds("all_to_all", 8e11, 64, shared) == pytest.approx(7 / 8 * 8e11 / (100e9 / 8), rel=1e-3)
+    assert seconds("all_to_all", 8e11, 64, node(machine="1 TB/s")) == seconds("all_to_all", 8e11, 64, node())
 
 
 def test_a_slow_fabric_bounds_it_where_the_network_is_faster_than_an_eighth_of_it() -> None:
@@ -110,6 +126,12 @@ def test_one_large_machine_is_never_slower_than_several_small_ones(pattern: str,
     assert collective_seconds(pattern, size, group, large, PERFECT) <= seconds(pattern, size, group, node()) * (
         1 + 1e-6
     )
+
+
+@given(patterns, sizes, groups, st.sampled_from([1, 2, 8]))
+def test_a_switch_that_reduces_never_hurts(pattern: str, size: float, group: int, stride: int) -> None:
+    plain, adding = (seconds(pattern, size, group, node(reduces=reduces), stride) for reduces in (False, True))
+    assert adding <= plain
 
 
 @given(patterns, sizes, sizes, groups, st.sampled_from([1, 2, 8]))

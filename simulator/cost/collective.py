@@ -15,7 +15,7 @@ from simulator.cost.phase import Phase
 from simulator.cost.scale_out import spanning
 from simulator.cost.switch import PASSES, kernels, ring
 from simulator.errors import CapacityError
-from simulator.hardware.fabric import Fabric, ScaleOut
+from simulator.hardware.fabric import Fabric
 from simulator.hardware.profile import Node, Profile
 from simulator.model.operation import Array, Collective
 from simulator.stack.parameters import Collectives
@@ -51,7 +51,7 @@ def group_seconds(operation: Collective, profile: Profile, software: Collectives
             f"a group of {operation.group} chips does not fit '{profile.name}' with {node.chips}, "
             "which has no `scale_out`"
         )
-    return _spanning_seconds(operation, inside, node.fabric, node.scale_out, software)
+    return _spanning_seconds(operation, inside, node, software)
 
 
 def members_inside(operation: Collective, node: Node) -> int:
@@ -76,14 +76,12 @@ def _algorithms(group: int, fabric: Fabric) -> tuple[Algorithm, ...]:
     return (axis_by_axis, winding_ring) if winds(group, fabric) else (axis_by_axis,)
 
 
-def _spanning_seconds(
-    operation: Collective, inside: int, fabric: Fabric, network: ScaleOut, software: Collectives
-) -> Array:
-    nodes = ceil(operation.group / inside)
+def _spanning_seconds(operation: Collective, inside: int, node: Node, software: Collectives) -> Array:
+    nodes, fabric = ceil(operation.group / inside), node.fabric
     seconds = []
     for algorithm in _algorithms(inside, fabric):
         local = partial(_on_fabric, algorithm, fabric, software)
-        ways = spanning(operation.pattern, operation.bytes, inside, nodes, local, network, software)
+        ways = spanning(operation.pattern, operation.bytes, inside, nodes, local, node, software)
         seconds += [phase.seconds(software) for phase in ways]
     if operation.pattern != "send_receive":
         return _fastest(seconds)

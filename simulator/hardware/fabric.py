@@ -48,8 +48,13 @@ class Fabric(Block):
 
 
 class ScaleOut(Block):
-    """The network between machines of one kind, through network cards that all chips of a machine share evenly."""
+    """The network between machines of one kind."""
 
     kind: Literal["infiniband", "ethernet", "dcn"] = Field(description="dcn: a data-centre network of many hops.")
-    bandwidth: Bandwidth = Field(description="Per direction and chip: the machine's network cards / its chips.")
+    bandwidth: Bandwidth = Field(description="Per direction, the most that one chip sends.")
+    machine: Bandwidth | None = Field(None, description="Per direction, of all chips together; absent: of each alone.")
     latency: Seconds = Field(description="Time of one step between machines with an empty message.")
+
+    def bandwidth_of(self, chips: int) -> float:
+        """B/s of each of `chips` chips that send at once."""
+        return min(float(self.bandwidth), float(self.machine or float("inf")) / chips)

@@ -117,9 +117,9 @@ class Networks(KernelTable):
         patterns = np.array([_wire_pattern(row.cells) for row in rows])
         for pattern, n, i in {*zip(patterns.tolist(), chips.tolist(), inside.tolist(), strict=True)}:
             chosen = (patterns == pattern) & (chips == n) & (inside == i)
-            stride = profile.node.chips // i if i < n else 1
-            group = Collective("", pattern, size[chosen], n, 1.0, stride)
-            found[chosen] = group_seconds(group, profile, kernels.collectives)
+            # The other chips of a machine are silent: a machine of i chips.
+            alone = profile.model_copy(update={"node": profile.node.model_copy(update={"chips": i})})
+            found[chosen] = group_seconds(Collective("", pattern, size[chosen], n), alone, kernels.collectives)
         return found
 
 
