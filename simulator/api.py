@@ -6,8 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.report.result import Report
+from simulator.report.samples import SampleReport
 from simulator.report.training_result import TrainingReport
-from simulator.scenario import Scenario, TrainingScenario, read_scenario, read_training, task_of
+from simulator.samples import run as run_samples
+from simulator.scenario import (
+    SampleScenario,
+    Scenario,
+    TrainingScenario,
+    read_samples,
+    read_scenario,
+    read_training,
+    task_of,
+)
+from simulator.scenario.samples import TASKS
 from simulator.serve import run as run_scenario
 from simulator.train import run as run_training
 from simulator.yaml_source import Source
@@ -17,21 +28,26 @@ from simulator.yaml_source import Source
 class Loaded:
     """A scenario and the text that it was read from, for messages."""
 
-    scenario: Scenario | TrainingScenario
+    scenario: Scenario | TrainingScenario | SampleScenario
     source: Source
 
 
 def load(path: str | Path, *changes: str) -> Loaded:
     """Read a scenario, with changes on top: load("chat.yaml", "limits.max_num_seqs=64"). Raise ScenarioError."""
-    return Loaded(*(read_training if task_of(path) == "train" else read_scenario)(path, changes))
+    task = task_of(path)
+    if task in TASKS:
+        return Loaded(*read_samples(path, changes))
+    return Loaded(*(read_training if task == "train" else read_scenario)(path, changes))
 
 
 def run(
     loaded: Loaded | str | Path, *, seed: int | None = None, profiles: tuple[Path, ...] = ()
-) -> Report | TrainingReport:
+) -> Report | TrainingReport | SampleReport:
     """Run a scenario, loaded or by path. Raise RamwiseError: everything that is wrong, before anything runs."""
     if not isinstance(loaded, Loaded):
         loaded = load(loaded)
     if isinstance(loaded.scenario, TrainingScenario):
         return run_training(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
+    if isinstance(loaded.scenario, SampleScenario):
+        return run_samples(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
     return run_scenario(loaded.scenario, loaded.source, profiles=profiles, seed=seed)

@@ -84,7 +84,7 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     for index, choice in enumerate(scenario.machines):
         at = source.where(("machines", index))
         with noting(problems, at):
-            machine = _machine(choice, index, source, catalogue, stacks)
+            machine = machine_of(choice, index, source, catalogue, stacks)
             machines.append((choice, machine))
             problems += [problem for model in models for problem in machine.parallelism.check(model, at)]
     with noting(problems, source.where(("traffic",))):
@@ -123,7 +123,7 @@ def noting(problems: list[Problem], where: Where) -> Iterator[None]:
         problems += [replace(problem, where=problem.where or where) for problem in error.problems]
 
 
-def _machine(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
+def machine_of(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
     at = ("machines", index)
     profile = _profile(choice, catalogue, source.where((*at, "hardware")), source.where((*at, "change")))
     if choice.host is not None:

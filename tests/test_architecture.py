@@ -17,7 +17,7 @@ LAYERS = (
     ("__init__", "cli"),
     ("api",),
     ("study", "validation"),
-    ("train",),
+    ("train", "samples"),
     ("serve",),
     ("workload",),
     ("scenario",),

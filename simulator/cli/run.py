@@ -28,11 +28,18 @@ def run(
     """Run a scenario: a table, and a folder with summary.json, requests, a timeline and plots."""
     from simulator.report.tables import overview
     from simulator.scenario import find_scenario, task_of
+    from simulator.scenario.samples import TASKS
 
-    if task_of(find_scenario(scenario)) == "train":
+    task = task_of(find_scenario(scenario))
+    if task == "train":
         from simulator.cli.train import train
 
         train(scenario, out, change, seed, profiles, as_json, no_plots)
+        return
+    if task in TASKS:
+        from simulator.cli.samples import samples
+
+        samples(scenario, out, change, seed, profiles, as_json, no_plots)
         return
     report, place = _run(scenario, out, change, seed, profiles, as_json, no_plots)
     if not as_json:

@@ -167,7 +167,7 @@ def usage_summary(
         },
         "bound_by": {name: value / busy for name, value in total.seconds.items() if value > 0} if busy else None,
         "roofline": {
-            "peak_flops": max(_used_peaks(total, peaks)) * chips,
+            "peak_flops": max(_used_peaks(total, peaks), default=max(peaks.values())) * chips,
             "bandwidth": float(machine.memory.bandwidth) * chips,
             "points": [
                 {

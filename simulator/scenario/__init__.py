@@ -4,7 +4,16 @@ from simulator.scenario.limits import Limits, SloChoice
 from simulator.scenario.machine import MachineChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
-from simulator.scenario.reading import changed, find_scenario, read_scenario, read_training, scenario_of, task_of
+from simulator.scenario.reading import (
+    changed,
+    find_scenario,
+    read_samples,
+    read_scenario,
+    read_training,
+    scenario_of,
+    task_of,
+)
+from simulator.scenario.samples import SampleScenario
 from simulator.scenario.serving import Scenario
 from simulator.scenario.traffic import Length, LogNormal, Traffic, Uniform
 from simulator.scenario.training import TrainingScenario
@@ -16,6 +25,7 @@ __all__ = [
     "MachineChoice",
     "Money",
     "PrecisionChoice",
+    "SampleScenario",
     "Scenario",
     "SloChoice",
     "Traffic",
@@ -23,6 +33,7 @@ __all__ = [
     "Uniform",
     "changed",
     "find_scenario",
+    "read_samples",
     "read_scenario",
     "read_training",
     "scenario_of",

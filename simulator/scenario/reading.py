@@ -8,6 +8,7 @@ from typing import Any
 from simulator.errors import Problem, ScenarioError, Where, unknown
 from simulator.hardware.catalogue import packaged_folder
 from simulator.problems import Location
+from simulator.scenario.samples import SampleScenario
 from simulator.scenario.serving import Scenario
 from simulator.scenario.training import TrainingScenario
 from simulator.yaml_source import Source, read_yaml, validate
@@ -26,6 +27,13 @@ def read_training(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[Trai
     """The same for a scenario of `task: train`."""
     source = _read(path, changes)
     scenario: TrainingScenario = validate(TrainingScenario, source, error=ScenarioError)
+    return scenario, source
+
+
+def read_samples(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[SampleScenario, Source]:
+    """The same for a scenario of `task: recommend`, `solve` or `classes`."""
+    source = _read(path, changes)
+    scenario: SampleScenario = validate(SampleScenario, source, error=ScenarioError)
     return scenario, source
 
 

@@ -1,0 +1,250 @@
+"""Runs a scenario of samples or points: recommenders, solvers, decoding language models, on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.host_floor import host_floor
+from simulator.cost.machine import Machine
+from simulator.cost.placement import capacity
+from simulator.cost.step import StepCost, cost_of, step_cost
+from simulator.cost.step_table import StepTable
+from simulator.engine.batching import BatchLimits
+from simulator.engine.cluster import simulate
+from simulator.engine.kv_cache import KvLimits
+from simulator.engine.records import RunRecords
+from simulator.engine.traffic import Workload, offline
+from simulator.errors import CapacityError, Problem, ScenarioError
+from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.steady import saturation
+from simulator.metrics.usage import usage, usage_summary
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.recommender import Recommender
+from simulator.model.samples import SampleModel, SolverModel
+from simulator.model.solver import Jacobi, Pinn
+from simulator.provenance import weakest
+from simulator.quantity import format_quantity
+from simulator.report.samples import SampleReport, SampleRun
+from simulator.scenario import MachineChoice, Traffic
+from simulator.scenario.placement import placement
+from simulator.scenario.samples import AnySamples, Decode, Queries, SampleScenario
+from simulator.serve import machine_of, noting
+from simulator.stack.stack import Stacks
+from simulator.workload import workload
+from simulator.yaml_source import Source
+
+ROOM = KvLimits(blocks=2**40, block_size=2**10)
+"""A query keeps nothing from step to step."""
+
+BORROWED = "a layer of a recommender or solver has the overhead of one of the stack's language models; steps have none"
+
+
+@dataclass(frozen=True)
+class SampleCase:
+    """One model on one machine, priced and ready to run. `units`: samples of one token of the engine's."""
+
+    choice: MachineChoice
+    machine: Machine
+    model: AnySamples
+    title: str
+    unit: str
+    precision: Precision
+    cost: StepCost
+    requests: Workload
+    limits: BatchLimits
+    units: int
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] = ()) -> list[SampleCase]:
+    """Every case. Raise everything that is wrong at once: ScenarioError, or CapacityError for what does not fit."""
+    beside = Path(source.path).resolve().parent
+    folders = (*profiles, beside)
+    catalogue, stacks = Catalogue(folders), Stacks(folders)
+    problems: list[Problem] = []
+    machines: list[tuple[MachineChoice, Machine]] = []
+    language: dict[int, Architecture] = {}
+    for index, choice in enumerate(scenario.machines):
+        with noting(problems, source.where(("machines", index))):
+            machines.append((choice, machine_of(choice, index, source, catalogue, stacks)))
+    for index, model in enumerate(scenario.models):
+        if isinstance(model, Decode):
+            place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
+            with noting(problems, source.where(place)):
+                language[index] = model.build(folders, source.where, place)
+                if model.context >= language[index].max_context:
+                    most = language[index].max_context - 1
+                    what = f"context {model.context} is too long for {language[index].name}"
+                    problems.append(Problem(what, source.where((*place, "context")), f"write {most} or less"))
+    for (_, machine), architecture in ((pair, a) for pair in machines for a in language.values()):
+        problems += machine.parallelism.check(architecture, source.where(("machines",)))
+    if problems:
+        raise ScenarioError(problems)
+    queries = workload(_traffic(scenario.traffic), scenario.seed, beside, source.where(("traffic",)))
+    cases: list[SampleCase] = []
+    for index, model in enumerate(scenario.models):
+        for choice, machine in machines:
+            if isinstance(model, Decode):
+                cases.append(_decoding(model, language[index], choice, machine))
+            else:
+                cases.append(_sampling(model, choice, machine, queries, scenario.max_batch))
+    return cases
+
+
+def _traffic(queries: Queries) -> Traffic:
+    """Queries as requests: their samples are the prompt, and one token answers."""
+    way: dict[str, Any] = {"request_rate": queries.request_rate, "concurrency": queries.concurrency}
+    given = {name: value for name, value in way.items() if value is not None} or {"offline": True}
+    return Traffic(isl=queries.samples, osl=1, requests=queries.queries, **given)
+
+
+def _sampling(
+    model: Recommender | Jacobi | Pinn, choice: MachineChoice, machine: Machine, queries: Workload, max_batch: int
+) -> SampleCase:
+    """A recommender under queries, or a solver's steps one after the other."""
+    layout = Parallelism(dp=machine.parallelism.chips)
+    precision = choice.precision.over(model.precision)
+    held = {t: count * precision.bytes_of(t) for t, count in model.parameters(layout).items()}
+    machine = replace(machine, parallelism=layout, placement=placement(choice.placement, held))
+    _fits(model, machine, held)
+    solver = isinstance(model, SolverModel)
+    count = np.array([0.0, model.points_in_step]) if isinstance(model, SolverModel) else np.arange(max_batch + 1.0)
+    work = add(cost_of(operation, machine) for operation in model.operations(count, layout, precision))
+    stack = machine.stack
+    each = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores
+    cost = _step(add([work, Amount({OVERHEAD: model.layer_count * each})]).times(count > 0), machine, 0.0, max_batch)
+    requests = _iterations(model.iterations) if isinstance(model, SolverModel) else queries
+    units = model.points_in_step if isinstance(model, SolverModel) else 1
+    limits = BatchLimits(1, 1) if solver else BatchLimits(max_batch, max_batch)
+    return SampleCase(
+        choice, machine, model, model.title, model.unit, precision, cost, requests, limits, units, (BORROWED,)
+    )
+
+
+def _decoding(model: Decode, architecture: Architecture, choice: MachineChoice, machine: Machine) -> SampleCase:
+    """A language model that gives each of `batch` sequences a token in every step."""
+    precision = choice.precision.over(architecture.precision or Precision())
+    held = architecture.weight_bytes_per_chip(precision, machine.parallelism)
+    machine = replace(machine, placement=placement(choice.placement, held, architecture.tiers))
+    sheet = capacity(
+        architecture,
+        precision,
+        machine,
+        memory_utilization=0.9,
+        block_size=16,
+        max_tokens=model.batch,
+        max_outputs=model.batch,
+    )
+    if sheet.kv_tokens < model.batch * model.context:
+        raise CapacityError(
+            f"{model.batch} sequences of {model.context} tokens do not fit the KV cache of {sheet.kv_tokens:,} tokens; "
+            f"use a smaller batch or context\n{sheet.text()}"
+        )
+    priced = step_cost(architecture, precision, machine, model.batch, model.batch)
+    at = np.array([0, model.batch])
+    windows = [float(model.context if w is None else min(model.context, w)) for w in priced.windows]
+    contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
+    work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts])
+    cost = _step(work, machine, priced.floor.seconds, 1)
+    return SampleCase(
+        choice,
+        machine,
+        model,
+        architecture.name,
+        "token",
+        precision,
+        cost,
+        _iterations(model.iterations),
+        BatchLimits(1, 1),
+        model.batch,
+    )
+
+
+def _step(work: Amount, machine: Machine, floor: float, most: int) -> StepCost:
+    """A table of steps by samples, without contexts."""
+    nothing = Amount({OVERHEAD: np.zeros(most + 1)})
+    return StepCost((), work, nothing, (), (), Amount(), replace(host_floor(machine.stack), seconds=floor))
+
+
+def _iterations(count: int) -> Workload:
+    """So many equal steps, one after the other."""
+    return offline(np.array([1]), np.array([count]))
+
+
+def _fits(model: SampleModel, machine: Machine, held: dict[str, float]) -> None:
+    """Raise CapacityError where a tier is too small."""
+    for name, tier in machine.tiers.items():
+        inside = {t: size * share for t, size in held.items() for at, share in machine.parts(t) if at.name == name}
+        if sum(inside.values()) > tier.capacity:
+            rows = "\n".join(f"  {tensor:<18}{format_quantity(size, 'B'):>12}" for tensor, size in inside.items())
+            raise CapacityError(
+                f"{model.title} does not fit {name} of '{machine.profile.name}', {format_quantity(tier.capacity, 'B')} "
+                f"a chip on {machine.parallelism.chips} chips; use more chips (tp), a smaller dtype, or place its "
+                f"tables in another tier: {', '.join(machine.tiers)}\n{rows}"
+            )
+
+
+def execute(case: SampleCase, scenario: SampleScenario) -> SampleRun:
+    """Simulate one case and summarise it."""
+    machine, replicas = case.machine, case.choice.replicas
+    table = StepTable(case.cost, machine)
+    records = simulate(case.requests, table, case.limits, ROOM, replicas=replicas)
+    return SampleRun(_summary(case, scenario, records))
+
+
+def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) -> dict[str, Any]:
+    requests, machine, replicas = records.requests, case.machine, case.choice.replicas
+    queried = not isinstance(case.model, SolverModel | Decode)
+    samples = int((requests.input_tokens if queried else requests.output_tokens).sum()) * case.units
+    makespan = float(requests.finish_s.max() - requests.arrival_s.min())
+    latency = 1e3 * (requests.finish_s - requests.arrival_s)
+    spent = usage_summary(usage(records, case.cost, machine), machine, replicas, makespan, samples)
+    verdict = saturation(requests) if queried and scenario.traffic.request_rate is not None else None
+    steps = int(records.steps.steps.sum())
+    return {
+        "machine": case.choice.name or machine.profile.name,
+        "hardware": machine.profile.name,
+        "family": machine.profile.family,
+        "model": case.title,
+        "kind": case.model.kind,
+        "unit": case.unit,
+        "stack": machine.stack.name,
+        "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label(), "estimated")),
+        "replicas": replicas,
+        "chips": machine.parallelism.chips * replicas,
+        "nodes": ceil(machine.parallelism.chips * replicas / machine.profile.node.chips),
+        "layout": str(machine.parallelism),
+        "samples": samples,
+        "makespan_s": makespan,
+        "samples_per_s": samples / makespan,
+        "samples_per_joule": samples / spent["energy_j"] if spent["energy_j"] else None,
+        "energy_per_sample_j": spent["energy_per_output_token_j"],
+        "step_ms": 1e3 * makespan * replicas / steps,
+        "steps": steps,
+        "query_p50_ms": float(np.percentile(latency, 50)) if queried else None,
+        "query_p99_ms": float(np.percentile(latency, 99)) if queried else None,
+        "saturated": bool(verdict and verdict.saturated),
+        **{key: spent[key] for key in ("mfu", "mbu", "utilisation", "average_power_w", "energy_j")},
+        "energy_by_component_j": spent["energy_by_component_j"],
+        "bound_by": spent["bound_by"],
+        "warnings": list(case.warnings),
+    }
+
+
+def run(
+    scenario: SampleScenario, source: Source, *, profiles: Sequence[Path] = (), seed: int | None = None
+) -> SampleReport:
+    """Run every case."""
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    runs = tuple(execute(case, scenario) for case in prepare(scenario, source, profiles))
+    return SampleReport(Path(source.path).stem, scenario.seed, runs, scenario.description)

@@ -1,0 +1,77 @@
+"""A scenario that is counted in samples or points: recommenders, solvers, and language models beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from simulator.model.recommender import Recommender
+from simulator.model.solver import Jacobi, Pinn
+from simulator.quantity import Rate
+from simulator.scenario.machine import MachineChoice
+from simulator.scenario.model import ModelChoice
+from simulator.scenario.traffic import Length
+from simulator.strict import Strict
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Queries(Strict):
+    """Queries of `samples` samples each: all there at the start, at a rate, or so many in flight."""
+
+    queries: Count = 2000
+    samples: Length = 128
+    request_rate: Rate | None = Field(None, description="Queries a second, as a Poisson process.")
+    concurrency: Count | None = Field(None, description="Queries in flight in a closed loop.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Queries:
+        if self.request_rate is not None and self.concurrency is not None:
+            raise ValueError("traffic gives request_rate and concurrency; write one of them")
+        return self
+
+
+class Decode(ModelChoice):
+    """A language model that decodes: every step gives each of `batch` sequences a token."""
+
+    kind: Literal["decode"]
+    batch: Count = 64
+    context: Annotated[int, Field(ge=1, description="Tokens that each sequence has behind it.")] = 1024
+    iterations: Count = 1000
+
+
+AnySamples = Annotated[Recommender | Jacobi | Pinn | Decode, Field(discriminator="kind")]
+
+TASKS = {"recommend": ("dlrm",), "solve": ("jacobi", "pinn"), "classes": ("dlrm", "jacobi", "pinn", "decode")}
+
+
+class SampleScenario(Strict):
+    """Models x machines."""
+
+    task: Literal["recommend", "solve", "classes"]
+    description: str = ""
+    model: AnySamples | tuple[AnySamples, ...] = Field(description="What is computed: kind dlrm, jacobi, pinn, decode.")
+    machines: tuple[MachineChoice, ...]
+    traffic: Queries = Field(Queries(), description="Of recommenders.")
+    max_batch: Count = Field(8192, description="Samples in a step of a recommender.")
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _of_the_task(self) -> SampleScenario:
+        for what in ("models", "machines"):
+            if not getattr(self, what):
+                raise ValueError(f"{what.rstrip('s')} is an empty list")
+        strange = [model.kind for model in self.models if model.kind not in TASKS[self.task]]
+        if strange:
+            raise ValueError(f"task {self.task} has no kind {strange[0]}; write task: classes for all kinds")
+        titles = [model.name or model.kind for model in self.models]
+        twice = [title for title in titles if titles.count(title) > 1]
+        if twice:
+            raise ValueError(f"two models are called '{twice[0]}'; give them a `name`")
+        return self
+
+    @property
+    def models(self) -> tuple[AnySamples, ...]:
+        """The models, one or several."""
+        return self.model if isinstance(self.model, tuple) else (self.model,)
