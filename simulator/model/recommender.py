@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import Field
 from simulator.model.ffn.kind import Visit
 from simulator.model.ffn.look_up import Shard, brought_together, look_up
 from simulator.model.number_format import FormatName, Precision
-from simulator.model.operation import Array, Matmul, Operation, Vector
+from simulator.model.operation import Array, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, Parallelism
 from simulator.model.popularity import Popularity, assumed
 from simulator.model.samples import Count, SampleModel
@@ -104,13 +104,26 @@ class Recommender(SampleModel):
         }
 
     def operations(self, count: Array, parallelism: Parallelism, precision: Precision) -> list[Operation]:
-        """Look-ups of each table, their sums, the exchange, then the matrices."""
+        """Look-ups, their sums, the exchange, then the matrices."""
         own = count / parallelism.dp
         visit = Visit(self.joined, own, count, parallelism, precision)
         tables = tables_of(self.tables)
-        found: list[Operation] = [
+        found: list[Operation] = [self._rows(visit)]
+        summed = own * sum(table.lookups * table.width for table in tables)
+        pooled = sum(table.width for table in tables)
+        found.append(Vector("sums of rows", summed, own * (pooled * ACTIVATION_BYTES)))
+        found += brought_together("sums of rows", visit, pooled)
+        stored = precision.format_of("ffn")
+        found += [Matmul(name, own, out, into, stored, "ffn") for name, into, out in self.matrices()]
+        crossed = own * (self.cross_layers * self.joined)
+        found.append(Vector("cross products", 3.0 * crossed, crossed * (3 * ACTIVATION_BYTES)))
+        return found
+
+    def _rows(self, visit: Visit) -> Gather:
+        """The look-ups of all tables as one call (a fused embedding bag); distinct rows counted table by table."""
+        each = [
             look_up(
-                f"table {number}",
+                "table rows",
                 "table",
                 visit,
                 per_token=table.lookups,
@@ -121,14 +134,11 @@ class Recommender(SampleModel):
                 address_known="token",
                 shard=self.shard,
             )
-            for number, table in enumerate(tables)
+            for table in tables_of(self.tables)
         ]
-        summed = own * sum(table.lookups * table.width for table in tables)
-        pooled = sum(table.width for table in tables)
-        found.append(Vector("sums of rows", summed, own * (pooled * ACTIVATION_BYTES)))
-        found += brought_together("sums of rows", visit, pooled)
-        stored = precision.format_of("ffn")
-        found += [Matmul(name, own, out, into, stored, "ffn") for name, into, out in self.matrices()]
-        crossed = own * (self.cross_layers * self.joined)
-        found.append(Vector("cross products", 3.0 * crossed, crossed * (3 * ACTIVATION_BYTES)))
-        return found
+        return replace(
+            each[0],
+            rows=sum((one.rows for one in each), 0.0),
+            unique_rows=sum((one.unique_rows for one in each), 0.0),
+            table_rows=sum(one.table_rows for one in each),
+        )
