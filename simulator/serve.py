@@ -147,7 +147,7 @@ def machine_of(choice: MachineChoice, index: int, source: Source, catalogue: Cat
         there = source.where((*at, "stack_change"))
         stack = changed(stack.on_profile(profile), choice.stack_change, there, StackError)
     replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
-    return Machine(profile, stack, layout, placement(choice.placement, {}), replicas)
+    return Machine(profile, stack, layout, placement(choice.placement, {}), replicas, threads=choice.threads)
 
 
 def _profile(

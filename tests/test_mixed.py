@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pytest
 
 from simulator.validation.predict import predict
 from simulator.validation.question import Interpreter, Question, Reason
@@ -79,3 +80,12 @@ def test_where_offloaded_tensors_lie_is_read_off_the_row() -> None:
     assert both_away.share_in_main("kv") == both_away.share_in_main("ffn") == 0.0
     assert 0.0 < points["OFFL-0002"][2].machine.share_in_main("ffn") < 1.0
     assert points["OFFL-0007"][2].machine.placement.places == {}
+
+
+def test_decode_grows_with_threads_until_the_memory_is_full() -> None:
+    points = answers("ik-")
+    few, four, many, all_cores = (points[f"ik-{number:03d}"] for number in (65, 66, 70, 71))
+    assert abs(few[0] / few[1] - 1) < 0.10  # 2 threads of a 7773X
+    assert four[0] / few[0] == pytest.approx(2.0, abs=0.1)  # 1.91 measured
+    assert many[0] / four[0] < 4.0  # eight times the threads
+    assert all_cores[0] < many[0]  # 64 threads are slower than 32: their barriers cost more (measured too)

@@ -201,3 +201,14 @@ def test_busy_replicas_share_what_the_node_holds_and_its_reads_a_second() -> Non
     look = Gather("rows", "ffn", 1e6, 1e6, 64.0)
     assert float(np.asarray(gather(look, one).total_seconds)) == pytest.approx(1.0)
     assert float(np.asarray(gather(look, two).total_seconds)) == pytest.approx(2.0)
+
+
+def test_threads_read_and_multiply_their_share_and_are_no_more_than_the_cores() -> None:
+    one = machine(hardware="epyc-7773x")
+    alone, half = replace(one, threads=1), replace(one, threads=32)
+    main = one.profile.chip.memory[0]
+    assert alone.weights_bandwidth("bf16") == pytest.approx(float(main.core_bandwidth or 0), rel=1e-3)
+    assert alone.weights_bandwidth("bf16") < half.weights_bandwidth("bf16") < one.weights_bandwidth("bf16")
+    assert half.matrix_rate("int8") == one.matrix_rate("int8") / 2
+    with pytest.raises(ScenarioError, match="65 threads on 64 cores"):
+        replace(one, threads=65)

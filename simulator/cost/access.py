@@ -108,6 +108,8 @@ def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: 
     """So many rows, `unique` of them distinct, from one tier; the chip's largest cache, which keeps what was
     used last, serves its share."""
     memory, span = tier.memory, operation.table_rows * operation.row_bytes
+    if machine.working < 1.0 and memory.outstanding is not None and not tier.far:
+        memory = memory.model_copy(update={"outstanding": memory.outstanding * machine.working})
     moved = _stored(operation.row_bytes, memory) * unique
     fraction = float(memory.row_bandwidth or machine.stack.activation_streaming)
     bandwidth = machine.streaming_bandwidth(tier, fraction)

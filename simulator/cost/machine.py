@@ -32,6 +32,7 @@ class Machine:
     placement: Placement = field(default_factory=Placement)
     replicas: int = 1
     busy: int = 1  # of them, those that work at once
+    threads: int | None = None  # of a CPU, on each chip; None: one a core
 
     def __post_init__(self) -> None:
         if self.stack.host is not None and self.profile.host is None:
@@ -46,6 +47,11 @@ class Machine:
                 f"leave `stack` out to get '{self.profile.default_stack}'"
             )
         object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
+        units = self.profile.chip.matrix.units
+        if self.threads is not None and not 0 < self.threads <= units:
+            raise ScenarioError(
+                f"{self.threads} threads on {units} cores of '{self.profile.name}'; write threads: {units}"
+            )
         for name in sorted(self.placement.tiers - set(self.tiers)):
             raise ScenarioError(unknown(f"tier of '{self.profile.name}'", name, self.tiers))
 
@@ -108,7 +114,10 @@ class Machine:
             reached = of_format(self.stack.far_streaming, tier.name, self.stack.name, "share of a tier")
             fed = self.stack.host.layerwise_bandwidth if self.stack.host and tier.name == self.host_tier else None
             return min(tier.bandwidth * reached, float(fed or float("inf")) / self.chips_on_node)
-        return tier.bandwidth * self.scaling * fraction
+        whole = tier.bandwidth * self.scaling * fraction
+        if self.threads is None or tier.memory.core_bandwidth is None:
+            return whole
+        return smaller(whole, self.threads * float(tier.memory.core_bandwidth))
 
     def weights_bandwidth(self, format: str, tier: Tier | None = None) -> float:
         """B/s at which weights of a number format stream from a tier, the main memory if none is given."""
@@ -129,7 +138,7 @@ class Machine:
         """FLOP/s of large products of weights stored in `format`."""
         compute = self.compute_format(format)
         plateau = of_format(self.stack.matmul, compute, self.stack.name, "share of peak for matrix products")
-        return float(self.profile.chip.matrix.peak[compute]) * plateau * self.scaling  # type: ignore[index]
+        return float(self.profile.chip.matrix.peak[compute]) * plateau * self.scaling * self.working  # type: ignore[index]
 
     @property
     def sixteen_bit_peak(self) -> float:
@@ -137,7 +146,7 @@ class Machine:
         peaks = self.profile.chip.matrix.peak
         for format in SIXTEEN_BIT:
             if format in peaks:
-                return float(peaks[format]) * self.scaling
+                return float(peaks[format]) * self.scaling * self.working
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
 
     @cached_property
@@ -163,4 +172,17 @@ class Machine:
     @property
     def cores(self) -> int:
         """CPU cores that meet at the barriers of a layer."""
-        return int(self.profile.chip.matrix.units) * self.parallelism.chips
+        return (self.threads or int(self.profile.chip.matrix.units)) * self.parallelism.chips
+
+    @property
+    def working(self) -> float:
+        """Share of a CPU's cores that have a thread."""
+        return 1.0 if self.threads is None else self.threads / int(self.profile.chip.matrix.units)
+
+
+def smaller(first: float, second: float) -> float:
+    """Of two limits the smaller one, rounded off where they are alike: (a^-4 + b^-4)^(-1/4).
+
+    Threads of llama.cpp read so: some cores cannot use the memory, all of them share it (7773X, 2 to 64 threads).
+    """
+    return float((first**-4.0 + second**-4.0) ** -0.25)

@@ -31,6 +31,7 @@ class MemoryTier(Block):
     capacity: Bytes = Field(description="Size of one instance. Vendors print DRAM in units of 2^30 bytes: write GiB.")
     usable: Fraction = Field(Known(1.0), description="Share of the capacity that software can use.")
     bandwidth: Bandwidth = Field(description="Peak read bandwidth of one instance.")
+    core_bandwidth: Bandwidth | None = Field(None, description="What one CPU core reads of it alone.")
     channels: Annotated[int, Field(gt=0)] | None = Field(None, description="DDR channels of one instance.")
     transfer_rate: TransferRate | None = Field(None, description="Transfers a second of one channel, e.g. 8800 MT/s.")
     latency: Seconds | None = Field(None, description="Idle latency of one access, address translation included.")

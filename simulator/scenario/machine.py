@@ -31,6 +31,7 @@ class MachineChoice(Strict):
     dp: Count = Field(1, description="Data parallelism of the attention inside a replica.")
     ep: Count = Field(1, description="Expert parallelism.")
     replicas: Count = Field(1, description="Copies of the model behind the router, each on chips of its own.")
+    threads: Count | None = Field(None, description="Threads on each CPU socket; one a core when left out.")
     stack: str | None = Field(None, description="Software stack; the profile's default when left out.")
     stack_change: dict[str, Any] = Field(default_factory=dict, description="The same for the stack on this chip.")
     precision: PrecisionChoice = Field(PrecisionChoice(), description="Overrides the scenario's.")

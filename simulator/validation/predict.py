@@ -119,7 +119,7 @@ def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
     for question in questions:
         for share, precision in question.precisions:
             machine = question.machine
-            named = machine.profile.name, machine.stack.name, str(machine.placement)
+            named = machine.profile.name, machine.stack.name, f"{machine.placement} {machine.threads}"
             key = *named, machine.parallelism, question.architecture.name, precision
             groups[key].append((question, share))
     spent: dict[str, tuple[float, float] | Reason] = {}  # seconds and joules of one chip

@@ -82,7 +82,7 @@ class Interpreter:
         self._folders = tuple(folders)
         self._models: dict[str, Architecture] = {}
         self._known_models = set(model_names(folders))
-        self._machines: dict[tuple[str, str, Parallelism], Machine] = {}
+        self._machines: dict[tuple[str, str, Parallelism, int | None], Machine] = {}
         self._profiles: dict[str, Profile | Reason] = {}
 
     def ask(self, row: Row) -> Question | Reason:
@@ -110,7 +110,10 @@ class Interpreter:
         if isinstance(sizes, Reason):
             return sizes
         batch, prompt, output = sizes
-        machine = self._machine(profile, stack, layout)
+        threads = _threads(row, profile, layout)
+        if isinstance(threads, Reason):
+            return threads
+        machine = self._machine(profile, stack, layout, threads)
         cache = _STATIC_CACHE.search(row.note)
         context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
         # A steady batch is as measured; a static one must hold its sequences at their full length.
@@ -212,10 +215,10 @@ class Interpreter:
         engine = f"engine '{row.engine}'" if row.engine else "no engine stated"
         return stack, False, f"{engine} on {profile.family}: {stack.name}"
 
-    def _machine(self, profile: Profile, stack: Stack, layout: Parallelism) -> Machine:
-        key = profile.name, stack.name, layout
+    def _machine(self, profile: Profile, stack: Stack, layout: Parallelism, threads: int | None = None) -> Machine:
+        key = profile.name, stack.name, layout, threads
         if key not in self._machines:
-            self._machines[key] = Machine(profile, stack, layout)
+            self._machines[key] = Machine(profile, stack, layout, threads=threads)
         return self._machines[key]
 
 
@@ -263,14 +266,25 @@ def _layout(row: Row, model: Architecture, profile: Profile, serial: bool, readi
         layout = Parallelism()
     if layout.chips > profile.node.chips and profile.node.scale_out is None:
         return Reason(f"{layout.chips} chips, more than one {profile.name}")
-    threads = _THREADS.search(row.parallelism)
-    cores = int(profile.chip.matrix.units) * layout.chips
-    if threads and int(threads[1]) != cores and profile.family == "dram-node":
-        return Reason("threads are not one per core")
     if profile.family == "tpu-mesh" and layout.pp == layout.ep == 1:
         return layout  # heads are padded to the chips (Pope et al. 2022: 48 of PaLM to 64)
     misfit = _misfit(layout, model)
     return Reason(f"layout cannot cut the model: {misfit}") if misfit else layout
+
+
+def _threads(row: Row, profile: Profile, layout: Parallelism) -> int | Reason | None:
+    """Threads of each socket; None for one a core, and where it is not said."""
+    found = _THREADS.search(row.parallelism)
+    if not found or profile.family != "dram-node" or profile.host is not None:
+        return None
+    threads, cores = int(found[1]) / layout.chips, int(profile.chip.matrix.units)
+    if threads == cores:
+        return None
+    if threads > cores or threads != int(threads):
+        return Reason("more threads than cores")
+    if profile.chip.main_memory.core_bandwidth is None:
+        return Reason("what one core reads of its memory is not known")
+    return int(threads)
 
 
 @cache
