@@ -26,12 +26,12 @@ from simulator.metrics.training import HFU, MFU, step_rates
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import divisors
-from simulator.model.training import Recompute
+from simulator.model.training import Recompute, looked_up
 from simulator.model.training_layout import TrainingLayout
-from simulator.model.zoo import load_model
 from simulator.provenance import weakest
 from simulator.report.training_result import TrainingReport, TrainingRun
 from simulator.scenario import Money, TrainingScenario
+from simulator.scenario.model import build_model
 from simulator.scenario.training import ParallelismChoice, TrainingMachineChoice
 from simulator.serve import noting, prices
 from simulator.stack.training_stack import TrainingStacks
@@ -70,9 +70,10 @@ def prepare(scenario: TrainingScenario, source: Source, profiles: Sequence[Path]
     problems: list[Problem] = []
     models: list[Architecture] = []
     machines: list[tuple[int, TrainingMachineChoice, TrainingMachine]] = []
-    for index, name in enumerate(scenario.models):
-        with noting(problems, source.where(("model",) if isinstance(scenario.model, str) else ("model", index))):
-            models.append(load_model(name, folders))
+    for index, wanted in enumerate(scenario.models):
+        place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
+        with noting(problems, source.where(place)):
+            models.append(build_model(wanted, folders, source.where, place))
     for index, choice in enumerate(scenario.machines):
         with noting(problems, source.where(("machines", index))):
             profile = catalogue.load(choice.hardware, source.where(("machines", index, "hardware")))
@@ -81,7 +82,8 @@ def prepare(scenario: TrainingScenario, source: Source, profiles: Sequence[Path]
             slices = 1 if choice.parallelism == "auto" else choice.parallelism.slices
             network = float(choice.network) if choice.network else None
             machines += [
-                (index, choice, TrainingMachine(profile, stack, chips, slices, network)) for chips in choice.sizes
+                (index, choice, TrainingMachine(profile, stack, chips, slices, network, frozenset(choice.offload)))
+                for chips in choice.sizes
             ]
     if problems:
         raise ScenarioError(problems)
@@ -116,22 +118,30 @@ def _case(
     money: tuple[Terms, HourlyCost | None],
 ) -> TrainingCase:
     recipe = _recipe(scenario, choice)
-    found: tuple[Candidate, ...] = ()
-    tried = 1
-    if choice.parallelism == "auto":
-        micro = (scenario.batch.micro_batch,) if scenario.batch.micro_batch else MICRO_BATCHES
-        modes = RECOMPUTES if scenario.recompute == "auto" else (scenario.recompute,)
-        looked = search(model, recipe, machine, float(scenario.utilization), micro, modes)
-        best, found, tried = looked.fitting[0], looked.fitting[1:], looked.tried
-        layout, recipe, sheet = best.layout, best.recipe, best.sheet
-    else:
-        layout = _layout(choice.parallelism, machine, recipe)
-        problems = layout.check(model)
+    found: tuple[Candidate, ...]
+    away = {tensor for tensor, tier in model.tiers if tier != machine.memory.tier}
+    computed = sorted(away - looked_up(model))
+    if computed:
+        what = f"{model.name} wants {computed[0]} in another tier; training offloads tables, optimizer and activations"
+        raise InputError(Problem(what, None, "leave its `tier` out"))
+    machine = replace(machine, offloaded=machine.offloaded | away)
+    micro = (scenario.batch.micro_batch,) if scenario.batch.micro_batch else MICRO_BATCHES
+    modes = RECOMPUTES if scenario.recompute == "auto" else (scenario.recompute,)
+    given = None
+    if choice.parallelism != "auto":
+        given = _layout(choice.parallelism, machine, recipe)
+        problems = given.check(model)
         if problems:
             raise InputError(problems)
-        recipe = replace(recipe, schedule=_schedule(scenario, layout))
+        recipe = replace(recipe, schedule=_schedule(scenario, given))
+    if given is not None and len(micro) == len(modes) == 1:
+        layout, found, tried = given, (), 1
         sheet = memory_sheet(model, recipe, layout, machine)
         sheet.check(float(scenario.utilization))
+    else:
+        looked = search(model, recipe, machine, float(scenario.utilization), micro, modes, given=given)
+        best, found, tried = looked.fitting[0], looked.fitting[1:], looked.tried
+        layout, recipe, sheet = best.layout, best.recipe, best.sheet
     schedule = _schedule(scenario, layout)
     problems = check_schedule(schedule, layout.pp, recipe.micro_batches(layout), layout.vpp)
     if problems:

@@ -118,6 +118,28 @@ def test_the_essays_bill(tmp_path: Path) -> None:
     assert "simulated, a100-sxm-80g-8" in text
 
 
+def test_tables_in_dram_cost_a_step_little(tmp_path: Path) -> None:
+    """Rows known from token ids are fetched behind the layers before; the tables' bytes leave the chip for the host."""
+    path = "scenarios/train-engram.yaml"
+    found = run(*read_training(path, ("samples=1",)))
+    plain, tables = (each.summary for each in found.runs)
+    assert 1.0 < tables["step_s"] / plain["step_s"] < 1.04
+    sheet = found.runs[1].sheet
+    assert sheet.host["table.1"] == pytest.approx(2 * 16 * 3.6e6 * 160 * 14 / 8, rel=0.01)
+    near = run(*read_training(path, ("samples=1", "model[1].ffn[0].tier=null", "model[1].ffn[0].rows=200000")))
+    assert not near.runs[1].sheet.host
+    assert near.runs[1].summary["memory_bytes"] > plain["memory_bytes"]
+
+
+def test_offloading_frees_memory_and_takes_time(tmp_path: Path) -> None:
+    here = report(tmp_path).runs[0]
+    for what in ("optimizer", "activations"):
+        away = report(tmp_path, GOOD, f"machines[0].offload=[{what}]").runs[0]
+        assert away.sheet.total < here.sheet.total
+        assert away.summary["step_s"] >= here.summary["step_s"]
+        assert list(away.sheet.host) == [what]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

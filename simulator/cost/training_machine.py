@@ -21,7 +21,8 @@ class TrainingMachine:
     """A profile repeated over `chips` chips, and its training stack (with the numbers of this chip).
 
     slices: groups of TPU chips that only a data-centre network joins. `network_override`: B/s of one chip between
-    machines where a site has other network cards than the profile.
+    machines where a site has other network cards than the profile. `offloaded`: what lies in the host's memory: tensor
+    classes, "optimizer", "activations".
     """
 
     profile: Profile
@@ -29,6 +30,7 @@ class TrainingMachine:
     chips: int
     slices: int = 1
     network_override: float | None = None
+    offloaded: frozenset[str] = frozenset()
 
     @cached_property
     def domain(self) -> int:
@@ -53,6 +55,19 @@ class TrainingMachine:
     def memory(self) -> MemoryTier:
         """The tier that holds everything that a run keeps on a chip."""
         return self.profile.chip.main_memory
+
+    @cached_property
+    def host(self) -> MemoryTier:
+        """The nearest tier outside of the chips. Raise CapacityError where there is none."""
+        for tier in self.profile.node.memory:
+            if tier.link is not None:
+                return tier
+        raise CapacityError(f"'{self.profile.name}' has no memory outside of its chips to offload to")
+
+    @cached_property
+    def host_link(self) -> float:
+        """B/s that one chip reads of the host's memory when all chips of the node do."""
+        return min(float(self.host.link or 0.0), float(self.host.bandwidth) / self.profile.node.chips)
 
     @cached_property
     def bandwidth(self) -> float:

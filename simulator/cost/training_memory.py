@@ -10,7 +10,7 @@ from simulator.cost.training_step import Recipe
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.saved import saved_bytes
-from simulator.model.training import MicroBatch, parameters_on_a_chip
+from simulator.model.training import MicroBatch, looked_up, parameters_on_a_chip
 from simulator.model.training_layout import TrainingLayout, stages
 from simulator.quantity import format_quantity
 
@@ -32,22 +32,31 @@ class MemorySheet:
     capacity: float
     stage: int
     held: dict[str, float]
+    host: dict[str, float]
+    host_capacity: float
 
     @property
     def total(self) -> float:
         """All that is held."""
         return sum(self.held.values())
 
+    def fits(self, utilization: float) -> bool:
+        """Whether this share of the chip's memory, and its share of the host's, hold it."""
+        return self.total <= utilization * self.capacity and sum(self.host.values()) <= self.host_capacity
+
     def text(self) -> str:
         """The sheet, one line a row."""
         head = f"{self.model} on {self.machine} ({self.layout}), fullest chip (stage {self.stage}), {self.tier}:"
         rows = [*self.held.items(), ("in all", self.total), ("capacity", self.capacity)]
         rows.append(("left", self.capacity - self.total))
+        if self.host:
+            rows += [(f"host: {name}", size) for name, size in self.host.items()]
+            rows.append(("host: share of a chip", self.host_capacity))
         return "\n".join([head, *(f"  {name:<22}{format_quantity(size, 'B'):>12}" for name, size in rows)])
 
     def check(self, utilization: float = 1.0) -> None:
         """Raise CapacityError with the sheet when it takes more than this share of the memory."""
-        if self.total > utilization * self.capacity:
+        if not self.fits(utilization):
             raise CapacityError(
                 f"training {self.model} does not fit '{self.machine}' as {self.layout}; cut it further (tp, pp, zero), "
                 f"recompute more, or take a smaller micro-batch\n{self.text()}"
@@ -68,8 +77,10 @@ def memory_sheet(
     for index, stage in enumerate(stages(architecture.layer_count, layout.pp, layout.vpp)):
         if index in (0, layout.pp - 1):
             held = _stage(architecture, recipe, layout, machine, index, stage.layers)
+            held, host = _offloaded(architecture, recipe, layout, machine, stage.layers, held)
             name, shape = machine.profile.name, str(layout)
-            sheets.append(MemorySheet(name, architecture.name, shape, tier.tier, capacity, index, held))
+            room = float(machine.host.capacity) / machine.profile.node.chips if host else 0.0
+            sheets.append(MemorySheet(name, architecture.name, shape, tier.tier, capacity, index, held, host, room))
     return max(sheets, key=lambda sheet: sheet.total)
 
 
@@ -83,6 +94,7 @@ def _stage(
 ) -> dict[str, float]:
     counts, table, top = parameters_on_a_chip(architecture, layout)
     first, last = index == 0, index == layout.pp - 1
+    counts = {name: count for name, count in counts.items() if name not in looked_up(architecture)}
     experts = layers * counts.get("expert", 0.0)
     shared = layers * sum(n for name, n in counts.items() if name != "expert") + first * table + last * top
     cut, expert_cut = layout.shards, layout.expert_shards
@@ -112,6 +124,30 @@ def _stage(
     held["temporary"] = TEMPORARY_BYTES * largest
     held["reserved"] = float(machine.stack.reserved)
     return {name: size for name, size in held.items() if size}
+
+
+def _offloaded(
+    architecture: Architecture,
+    recipe: Recipe,
+    layout: TrainingLayout,
+    machine: TrainingMachine,
+    layers: float,
+    held: dict[str, float],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What stays on the chip, tables added, and what goes to the host. A table keeps weights and moments of every row;
+    of offloaded activations two layers stay."""
+    host: dict[str, float] = {}
+    counts, _, _ = parameters_on_a_chip(architecture, layout)
+    for name in sorted(looked_up(architecture)):
+        size = layers * counts.get(name, 0.0) * (recipe.weight_bytes + recipe.optimizer_bytes)
+        (host if name in machine.offloaded else held)[name] = size
+    if "optimizer" in machine.offloaded:
+        host["optimizer"] = held.pop("optimizer", 0.0)
+    if "activations" in machine.offloaded:
+        stay = min(1.0, 2.0 / layers)
+        host["activations"] = (1.0 - stay) * held["activations"]
+        held["activations"] *= stay
+    return held, host
 
 
 def in_flight(layout: TrainingLayout, index: int, recipe: Recipe) -> float:

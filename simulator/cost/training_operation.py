@@ -97,12 +97,27 @@ def price(
             sent += float(operation.bytes)
         elif isinstance(operation, Gather):
             size = float(operation.unique_rows) * operation.row_bytes * times
-            seconds["gather"] += size / machine.bandwidth
+            if operation.tensor in machine.offloaded:
+                name = "early rows" if operation.address_known == "token" else "host rows"
+                seconds[name] += _from_host(operation, machine) * times
+            else:
+                seconds["gather"] += size / machine.bandwidth
             moved += size
         elif isinstance(operation, Stream):
             seconds["elementwise"] += float(operation.bytes) * times / machine.bandwidth
             moved += float(operation.bytes)
     return Work(dict(seconds), dict(flops), moved, sent)
+
+
+def _from_host(operation: Gather, machine: TrainingMachine) -> float:
+    """Rows of a table in the host's memory: whole granules over the link, and no faster than accesses in flight allow,
+    rows * latency / outstanding."""
+    tier, rows = machine.host, float(operation.unique_rows)
+    granule = float(tier.granule or 64.0)
+    streamed = rows * ceil(operation.row_bytes / granule) * granule / machine.host_link
+    if tier.latency is None or tier.outstanding is None:
+        return streamed
+    return max(streamed, rows * float(tier.latency) / float(tier.outstanding)) + float(tier.latency)
 
 
 def _casted(operation: Matmul) -> float:

@@ -50,9 +50,11 @@ def search(
     micro_batches: tuple[int, ...] = MICRO_BATCHES,
     recomputes: tuple[Recompute, ...] = get_args(Recompute),
     keep: int = 6,
+    given: TrainingLayout | None = None,
 ) -> Search:
-    """Look at every legal layout of machine.chips chips. Raise CapacityError, with the sheet that comes nearest, when
-    none fits.
+    """Look at every legal layout of machine.chips chips, or at the given one alone.
+
+    Raise CapacityError, with the sheet that comes nearest, when none fits.
 
     Less recompute is always faster and larger, so only the least that fits is priced; memory is cheaper to know than
     time, so it comes first.
@@ -60,7 +62,7 @@ def search(
     fitting: list[Candidate] = []
     nearest: MemorySheet | None = None
     tried = 0
-    for layout in layouts(architecture, recipe, machine):
+    for layout in layouts(architecture, recipe, machine) if given is None else (given,):
         for micro in micro_batches:
             if recipe.global_batch % (layout.dp * micro):
                 continue
@@ -73,7 +75,7 @@ def search(
                 tried += 1
                 if nearest is None or sheet.total < nearest.total:
                     nearest = sheet
-                if sheet.total <= utilization * sheet.capacity:
+                if sheet.fits(utilization):
                     seconds = step_time(architecture, asked, layout, machine).seconds
                     fitting.append(Candidate(layout, asked, seconds, sheet))
                     break

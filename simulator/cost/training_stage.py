@@ -10,6 +10,8 @@ from simulator.cost.training_operation import COMPUTE, Work, joined, price
 from simulator.model.architecture import Architecture, Layer
 from simulator.model.backward import backward
 from simulator.model.number_format import Precision
+from simulator.model.operation import Gather
+from simulator.model.saved import saved_bytes
 from simulator.model.training import (
     MicroBatch,
     Recompute,
@@ -63,14 +65,16 @@ class StageTime:
         return self.forward + self.backward
 
 
-def _exposed(work: Work, machine: TrainingMachine) -> dict[str, float]:
-    """Seconds by part after overlap: collectives at the stack's exposed shares."""
+def _exposed(work: Work, machine: TrainingMachine, before: float = 0.0) -> dict[str, float]:
+    """Seconds by part after overlap: collectives at the stack's exposed shares; `before`: layers that run earlier."""
     stack = machine.stack
     parts = {name: work.of(name) for name in COMPUTE if work.of(name)}
     parts["tp"] = float(stack.tp_exposed) * work.of("tp")
     parts["ep"] = float(stack.ep_exposed) * work.of("ep")
     ring = work.of("cp")
     parts["cp"] = float(stack.cp_exposed) * ring + 0.5 * max(0.0, ring - work.of("attention"))
+    # Rows whose addresses the token ids give are fetched while the layers before compute; gradients are written behind.
+    parts["host rows"] = work.of("host rows") + max(0.0, work.of("early rows") - before * work.of(*COMPUTE))
     return {name: seconds for name, seconds in parts.items() if seconds}
 
 
@@ -97,7 +101,8 @@ def layer_time(
     ahead, back = (
         price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, frozen))
     )
-    first, second = _exposed(ahead, machine), _exposed(back, machine)
+    before = max((float(o.layers_before) for o in operations if isinstance(o, Gather)), default=0.0)
+    first, second = _exposed(ahead, machine, before), _exposed(back, machine, float(architecture.layer_count))
     forward, returning = sum(first.values()), sum(second.values())
     again, repeated = 0.0, {}
     if recompute == "full":
@@ -219,8 +224,29 @@ def stage_times(
             whole = joined(OVERLAP_P, compute, transfers) + float(machine.stack.dp_exposed) * min(compute, transfers)
             parts["fsdp"] += whole - compute
             forward, returning = forward * whole / compute, returning * whole / compute
+        if "activations" in machine.offloaded:
+            carried = 2.0 * stage.layers * _saved(architecture, micro, layout, precision, machine, recompute)
+            late = max(0.0, carried / machine.host_link - forward - returning)
+            parts["offload"] += late
+            returning += late
         found.append(StageTime(stage, forward, returning, dict(parts), dict(flops)))
     return tuple(found)
+
+
+def _saved(
+    architecture: Architecture,
+    micro: MicroBatch,
+    layout: TrainingLayout,
+    precision: Precision,
+    machine: TrainingMachine,
+    recompute: Recompute,
+) -> float:
+    """Bytes that a mean layer keeps of a micro-batch."""
+    fused, whole = machine.stack.fused_attention, architecture.layer_count
+    return sum(
+        layer.count / whole * saved_bytes(architecture, layer, micro, layout, precision, recompute, fused)
+        for layer in architecture.layers
+    )
 
 
 def gathering_rate(layout: TrainingLayout, machine: TrainingMachine) -> float:

@@ -14,7 +14,7 @@ from simulator.cost.training_stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import ACTIVATION_BYTES
-from simulator.model.training import MicroBatch, Recompute, parameters_on_a_chip
+from simulator.model.training import MicroBatch, Recompute, looked_up, parameters_on_a_chip, rows_of_a_micro_batch
 from simulator.model.training_layout import TrainingLayout
 
 SEND_LATENCY = 10e-6
@@ -87,6 +87,9 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
     stack, count = machine.stack, recipe.micro_batches(layout)
     send = send_seconds(architecture, micro, layout, machine) if layout.pp > 1 else 0.0
     pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))
+    rows = row_update_seconds(architecture, recipe, layout, machine)
+    if looked_up(architecture) & machine.offloaded:
+        rows = max(0.0, rows - pipeline)  # the host writes behind the next step
     spread = max(1.0, machine.chips / machine.domain)
     return StepTime(
         found,
@@ -96,7 +99,7 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
         pipeline * float(stack.jitter) * log2(spread),
         0.0 if recipe.frozen else gradient_seconds(architecture, layout, machine),
         0.0 if recipe.frozen else slice_seconds(architecture, layout, machine),
-        0.0 if recipe.frozen else optimizer_seconds(architecture, layout, machine),
+        0.0 if recipe.frozen else optimizer_seconds(architecture, recipe, layout, machine) + rows,
     )
 
 
@@ -119,9 +122,10 @@ def send_seconds(
 
 
 def _held(architecture: Architecture, layout: TrainingLayout) -> tuple[float, float]:
-    """Parameters of the fullest stage on one chip: (equal on all replicas, of experts)."""
+    """Parameters of the fullest stage on one chip: (equal on all replicas, of experts); tables are updated by row."""
     counts, table, top = parameters_on_a_chip(architecture, layout)
     layers = architecture.layer_count / layout.pp
+    counts = {name: count for name, count in counts.items() if name not in looked_up(architecture)}
     experts = counts.get("expert", 0.0) * layers
     shared = sum(count for name, count in counts.items() if name != "expert") * layers
     return shared + (table + top if layout.pp == 1 else max(table, top)), experts
@@ -156,9 +160,30 @@ def slice_seconds(architecture: Architecture, layout: TrainingLayout, machine: T
     return float(stack.dcn_exposed) * size * 2.0 * (count - 1) / count / machine.network_bandwidth * growth
 
 
-def optimizer_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
-    """Adam over the shard of one chip."""
+def optimizer_seconds(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> float:
+    """Adam over the shard of one chip; offloaded, on the host: gradients go down, weights come up, and the host's
+    memory moves what Adam reads and writes."""
     shared, experts = _held(architecture, layout)
     if layout.zero:
         shared, experts = shared / layout.shards, experts / layout.expert_shards
-    return OPTIMIZER_BYTES * (shared + experts) / machine.bandwidth
+    own = shared + experts
+    if "optimizer" in machine.offloaded:
+        carried = (recipe.gradient_bytes + recipe.weight_bytes) * own / float(machine.host.link or 1.0)
+        return carried + OPTIMIZER_BYTES * own * machine.profile.node.chips / float(machine.host.bandwidth)
+    return OPTIMIZER_BYTES * own / machine.bandwidth
+
+
+def row_update_seconds(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> float:
+    """Adam over the rows of tables that a step has read, where they lie."""
+    micro = MicroBatch(recipe.micro_batch, recipe.length)
+    rows = rows_of_a_micro_batch(architecture, micro, layout, recipe.precision) * recipe.micro_batches(layout)
+    values = rows / recipe.precision.bytes_of("ffn")
+    if not values:
+        return 0.0
+    away = bool(looked_up(architecture) & machine.offloaded)
+    rate = float(machine.host.bandwidth) / machine.profile.node.chips if away else machine.bandwidth
+    return OPTIMIZER_BYTES * values / rate

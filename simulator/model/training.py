@@ -121,6 +121,29 @@ def heads_on_a_chip(attention: AttentionKind, layout: TrainingLayout) -> float:
     return ceil(int(getattr(attention, "heads", 0)) / layout.tp)
 
 
+def looked_up(architecture: Architecture) -> frozenset[str]:
+    """Tensor classes of which a step reads and updates single rows."""
+    found = set()
+    for layer in architecture.layers:
+        if layer.ffn and layer.ffn.memory_parameters(architecture.hidden_size):
+            operations = layer_operations(architecture, layer, MicroBatch(1.0, 128), TrainingLayout(), Precision())
+            found |= {operation.tensor for operation in operations if isinstance(operation, Gather)}
+    return frozenset(found)
+
+
+def rows_of_a_micro_batch(
+    architecture: Architecture, micro: MicroBatch, layout: TrainingLayout, precision: Precision
+) -> float:
+    """Bytes of the distinct table rows that a chip reads for a micro-batch, all layers of a stage."""
+    tables = looked_up(architecture)
+    total = 0.0
+    for layer in architecture.layers if tables else ():
+        for operation in layer_operations(architecture, layer, micro, layout, precision):
+            if isinstance(operation, Gather) and operation.tensor in tables:
+                total += layer.count * float(operation.unique_rows) * operation.row_bytes
+    return total / layout.pp
+
+
 def parameters_on_a_chip(architecture: Architecture, layout: TrainingLayout) -> tuple[dict[str, float], float, float]:
     """(tensor class -> parameters of a mean layer, of the embedding, of the head) on one chip of a stage.
 

@@ -18,6 +18,7 @@ from simulator.quantity import (
     Watts,
     quantity,
 )
+from simulator.scenario.model import ModelChoice
 from simulator.scenario.money import Money
 from simulator.strict import Strict
 
@@ -55,6 +56,9 @@ class TrainingMachineChoice(Strict):
         "auto", description="Degrees, or auto: the fastest legal layout that fits."
     )
     stack: str | None = Field(None, description="Training stack; the newest for the chip when left out.")
+    offload: tuple[Literal["optimizer", "activations", "table"], ...] = Field(
+        (), description="What lies in the host's memory; tables also where the model says `tier`."
+    )
     network: Bandwidth | None = Field(None, description="Per chip between machines, in place of the profile's.")
     global_batch: Count | None = Field(None, description="In place of the scenario's.")
 
@@ -69,7 +73,7 @@ class BatchChoice(Strict):
 
     global_batch: Count = Field(description="Sequences of a step.")
     micro_batch: Count | None = Field(
-        None, description="Sequences that pass a pipeline together; 1, or what auto finds."
+        None, description="Sequences that pass a pipeline together; what is fastest when left out."
     )
     sequence_length: Count = Field(description="Tokens of a sequence.")
     critical: Tokens | None = Field(
@@ -168,13 +172,13 @@ class TrainingScenario(Strict):
 
     task: Literal["train"]
     description: str = ""
-    model: str | tuple[str, ...] = Field(description="Names from the zoo or paths of config.json files.")
+    model: str | ModelChoice | tuple[str | ModelChoice, ...] = Field(
+        description="Names from the zoo, paths of config.json files, or models changed ({base, ffn})."
+    )
     machines: tuple[TrainingMachineChoice, ...]
     batch: BatchChoice
     precision: TrainingPrecision = TrainingPrecision()
-    recompute: Literal["none", "selective", "full", "auto"] = Field(
-        "auto", description="auto: as little as fits, where parallelism is auto; else none."
-    )
+    recompute: Literal["none", "selective", "full", "auto"] = Field("auto", description="auto: as little as fits.")
     schedule: Literal["auto", "gpipe", "1f1b", "interleaved", "zero_bubble", "dualpipe"] = Field(
         "auto", description="auto: interleaved where vpp is more than 1, else 1f1b."
     )
@@ -200,6 +204,6 @@ class TrainingScenario(Strict):
         return self
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[str | ModelChoice, ...]:
         """The models, one or several."""
-        return (self.model,) if isinstance(self.model, str) else self.model
+        return self.model if isinstance(self.model, tuple) else (self.model,)
