@@ -41,22 +41,17 @@ def sweep(
 
     file = find_study(study)
     place = check(out or Path("ramwise-results") / file.stem)
-    count = workers or os.cpu_count() or 1
-    try:
-        with _progress(quiet=as_json) as progress:
-            found = run_study(
-                file,
-                place,
-                workers=count,
-                cluster=cluster,
-                samples=samples,
-                folders=tuple(profiles or ()),
-                progress=progress,
-            )
+    with _goes_on(place), _progress(quiet=as_json) as progress:
+        found = run_study(
+            file,
+            place,
+            workers=workers or os.cpu_count() or 1,
+            cluster=cluster,
+            samples=samples,
+            folders=tuple(profiles or ()),
+            progress=progress,
+        )
         write(found, file, place, plots=not no_plots)
-    except KeyboardInterrupt:
-        typer.echo(f"ramwise: stopped; what was finished is in {place}, the same command goes on", err=True)
-        raise SystemExit(INTERRUPTED) from None
     if as_json:
         sys.stdout.write(found.table.to_json(orient="records", double_precision=15) + "\n")
         return
@@ -72,6 +67,54 @@ def sweep(
         console.print(f"{rows} rows failed: {error}", style="red", highlight=False, markup=False)
     console.print(f"{found.computed} points computed, {found.reused} rows known or alike", highlight=False)
     console.print(f"results: {place}", soft_wrap=True, highlight=False)
+
+
+def crossover(
+    study: StudyFile,
+    out: Out = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    samples: Samples = None,
+    profiles: Profiles = None,
+    as_json: AsJson = False,
+    no_plots: NoPlots = False,
+) -> None:
+    """Map who wins over two keys of a scenario, refined where the winner changes."""
+    from simulator.report.study_tables import area_lines
+    from simulator.study.crossover import crossover as run_study
+    from simulator.study.folder import check, write_map
+    from simulator.study.study import find_study
+
+    file = find_study(study)
+    place = check(out or Path("ramwise-results") / file.stem)
+    with _goes_on(place), _progress(quiet=as_json) as progress:
+        found = run_study(
+            file,
+            place,
+            workers=workers or os.cpu_count() or 1,
+            cluster=cluster,
+            samples=samples,
+            folders=tuple(profiles or ()),
+            progress=progress,
+        )
+        write_map(found, file, place, plots=not no_plots)
+    if as_json:
+        sys.stdout.write(found.winners.to_json(orient="records", double_precision=15) + "\n")
+        return
+    for line in (f"ahead in {found.study.metric}:", *area_lines(found.areas())):
+        typer.echo(line)
+    typer.echo(f"{len(found.winners)} nodes, {found.computed} points computed")
+    typer.echo(f"results: {place}")
+
+
+@contextmanager
+def _goes_on(place: Path) -> Iterator[None]:
+    """After Ctrl-C say where the finished points are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"ramwise: stopped; what was finished is in {place}, the same command goes on", err=True)
+        raise SystemExit(INTERRUPTED) from None
 
 
 @contextmanager

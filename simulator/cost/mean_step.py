@@ -6,9 +6,8 @@ import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.energy import joules_above_idle, marginal_joules
-from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
-from simulator.cost.step import cost_of_all, per_layer, step_cost
+from simulator.cost.step import cost_of_all, floor_of, per_layer, per_prompt, per_sequence
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch
@@ -24,7 +23,8 @@ def mean_step(
     length: Array = 0.0,
 ) -> Amount:
     """What a step takes of one chip: `decoding` sequences with a mean of `context` keys, and `prompts` prompts of
-    `length` tokens (a fraction: now and then a prompt joins). Arrays of one shape describe many steps.
+    `length` tokens (a fraction: now and then a prompt joins). Arrays of one shape describe many steps. Where prompts
+    pass other layers than decoding tokens, all tokens of a step with a prompt pass those, as in the engine's table.
     """
     decoding, context, prompts, length = np.broadcast_arrays(*np.atleast_1d(decoding, context, prompts, length))
     windows = architecture.windows
@@ -34,22 +34,31 @@ def mean_step(
         decode_context={w: decoding * (context if w is None else np.minimum(context, w)) for w in windows},
         prefill_pairs={w: prompts * causal_pairs(length, w) for w in windows},
     )
-    layers = per_layer(architecture, precision, machine)
-    zipf = float(machine.stack.expert_popularity)
-    operations = architecture.forward(batch, machine.parallelism, precision, zipf)
-    spent = cost_of_all(operations, machine, layers, architecture.layer_count)
-    table = step_cost(architecture, precision, machine, 1, 1)
-    each_step, each_output = (float(np.asarray(part.seconds[OVERHEAD])[1]) for part in (table.tokens, table.outputs))
-    overhead = each_step + each_output * batch.outputs
-    overhead = overhead + float(table.prefill.seconds[OVERHEAD]) * np.minimum(prompts, 1.0)
-    return add([spent, Amount({OVERHEAD: overhead})])
+    with_prompt = architecture.for_prompts()
+    host = per_sequence(architecture, machine) * np.asarray(batch.outputs)
+    host = host + per_prompt(with_prompt, machine) * np.minimum(prompts, 1.0)
+    parts = [Amount({OVERHEAD: host})]
+    if with_prompt is architecture or np.all(prompts > 0):
+        parts.append(_layers(with_prompt, precision, machine, batch))
+    else:
+        parts.append(_layers(architecture, precision, machine, batch).times(prompts == 0))
+        if np.any(prompts):
+            parts.append(_layers(with_prompt, precision, machine, batch).times(prompts > 0))
+    return add(parts)
 
 
-def seconds_of(step: Amount, machine: Machine) -> np.ndarray:
+def _layers(model: Architecture, precision: Precision, machine: Machine, batch: Batch) -> Amount:
+    """The operations of a step, and the overheads of its layers."""
+    overhead = per_layer(model, precision, machine, batch.tokens)
+    operations = model.forward(batch, machine.parallelism, precision, float(machine.stack.expert_popularity))
+    return add([cost_of_all(operations, machine, overhead, model.layer_count), overhead])
+
+
+def seconds_of(step: Amount, architecture: Architecture, machine: Machine) -> np.ndarray:
     """Seconds of steps: their work joined with the host's time, and at least what the power limit allows."""
     power = machine.profile.chip.power
     limit = np.asarray(marginal_joules(step, machine)) / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(host_floor(machine.stack).joined(step.total_seconds), limit))
+    return np.asarray(np.maximum(floor_of(architecture, machine).joined(step.total_seconds), limit))
 
 
 def joules_of(step: Amount, seconds: Array, machine: Machine) -> np.ndarray:

@@ -89,12 +89,15 @@ class Replica:
         context = self.prompt + np.asarray(self.output) / 2
         return mean_step(self.architecture, self.precision, self.machine, batch, context, prompts, self.prompt)
 
+    def _seconds(self, step: Amount) -> np.ndarray:
+        return seconds_of(step, self.architecture, self.machine)
+
     def _step(self, batch: np.ndarray) -> tuple[Amount, np.ndarray]:
         """The mean step of a batch, and its seconds."""
         prompts = batch / self.output
         share = np.minimum(1.0, prompts)
         alone, mixed = self._price(batch, 0.0), self._price(batch, np.maximum(1.0, prompts))
-        seconds = (1.0 - share) * seconds_of(alone, self.machine) + share * seconds_of(mixed, self.machine)
+        seconds = (1.0 - share) * self._seconds(alone) + share * self._seconds(mixed)
         return add([alone.times(1.0 - share), mixed.times(share)]), seconds
 
     def _state(
@@ -106,7 +109,7 @@ class Replica:
         busy: np.ndarray,
         saturated: np.ndarray,
     ) -> SteadyState:
-        first = busy * seconds / 2 + seconds_of(self._price(batch, 1.0), self.machine)
+        first = busy * seconds / 2 + self._seconds(self._price(batch, 1.0))
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
 

@@ -103,17 +103,17 @@ def step_cost(
     outputs = price(architecture, Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head, Amount())
     tokens = of_tokens(architecture)
     prompts = architecture.for_prompts()
-    prefill = Amount({OVERHEAD: prompts.layer_count * float(stack.prefill_layer_overhead)})
+    prefill = Amount({OVERHEAD: per_prompt(prompts, machine)})
     if prompts is not architecture:
         prefill = add([prefill, of_tokens(prompts), tokens.times(-1.0)])
     return StepCost(
         windows=windows,
         tokens=tokens,
-        outputs=add([outputs, _per_sequence(architecture, machine, max_outputs)]),
+        outputs=add([outputs, Amount({OVERHEAD: per_sequence(architecture, machine) * np.arange(max_outputs + 1)})]),
         keys=of_contexts(architecture, many, "decode_context"),
         pairs=of_contexts(prompts, many, "prefill_pairs"),
         prefill=prefill,
-        floor=replace(host_floor(stack), seconds=float(stack.host_floor) * architecture.cycles),
+        floor=floor_of(architecture, machine),
     )
 
 
@@ -149,12 +149,22 @@ def per_layer(architecture: Architecture, precision: Precision, machine: Machine
     return Amount({OVERHEAD: seconds})
 
 
-def _per_sequence(architecture: Architecture, machine: Machine, max_outputs: int) -> Amount:
-    """Overheads of emitting sequences; each data-parallel copy has a serving loop of its own."""
+def per_sequence(architecture: Architecture, machine: Machine) -> float:
+    """Seconds of each emitting sequence; each data-parallel copy has a serving loop of its own."""
     stack = machine.stack
     each = (
         float(stack.sequence_overhead)
         + float(stack.vocabulary_overhead) * architecture.vocab_size * architecture.sorted_sampling
         + float(stack.sequence_layer_overhead) * float(architecture.layers_run(1.0))
     )
-    return Amount({OVERHEAD: each / machine.parallelism.dp * np.arange(max_outputs + 1)})
+    return each / machine.parallelism.dp
+
+
+def per_prompt(prompts: Architecture, machine: Machine) -> float:
+    """Seconds that a step with a prompt takes more; `prompts` is the architecture that prompts pass."""
+    return prompts.layer_count * float(machine.stack.prefill_layer_overhead)
+
+
+def floor_of(architecture: Architecture, machine: Machine) -> HostFloor:
+    """The host's time beside a step, once for each pass through the layers."""
+    return replace(host_floor(machine.stack), seconds=float(machine.stack.host_floor) * architecture.cycles)

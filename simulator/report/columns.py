@@ -12,6 +12,12 @@ NAMES = {
     "cost_per_mtok_usd": "Cost per million output tokens (USD)",
     "average_power_w": "Average power (W)",
     "slo_attainment": "Requests within the SLO (share)",
+    "traffic.request_rate": "Requests per second",
+    "traffic.concurrency": "Requests in flight",
+    "traffic.isl": "Input tokens of a request",
+    "traffic.osl": "Output tokens of a request",
+    "traffic.speed": "Speed of the trace",
+    "limits.max_num_seqs": "Largest batch",
     "mfu": "MFU (share of peak FLOP/s)",
     "mbu": "MBU (share of peak bandwidth)",
 }

@@ -52,3 +52,8 @@ def ranking_lines(rankings: Mapping[str, DataFrame]) -> list[str]:
             parts.append(f"{machine} with {model} at {len(rows)} of {len(table)} points{share}")
         lines.append(f"ahead in {metric}: " + "; ".join(parts))
     return lines
+
+
+def area_lines(areas: Mapping[str, float]) -> list[str]:
+    """A line for each contender: in which share of the map it is ahead."""
+    return [f"{name or 'nobody meets the condition'}: {percent(share)} of the map" for name, share in areas.items()]

@@ -67,6 +67,7 @@ class Stacks:
         missing = [folder for folder in self._folders if not folder.is_dir()]
         if missing:
             raise StackError(Problem(f"no such folder of stacks: {folder}") for folder in missing)
+        self._loaded: dict[str, Stack] = {}
 
     def paths(self) -> dict[str, Path]:
         """Name -> file of every stack, in alphabetical order."""
@@ -81,9 +82,10 @@ class Stacks:
         known = self.paths()
         if name not in known:
             raise StackError(unknown("stack", name, known, where))
-        source = read_yaml(known[name], error=StackError, find=lambda other: known.get(Path(other).stem))
-        stack: Stack = validate(Stack, _own_first(source), error=StackError)
-        return stack
+        if name not in self._loaded:
+            source = read_yaml(known[name], error=StackError, find=lambda other: known.get(Path(other).stem))
+            self._loaded[name] = validate(Stack, _own_first(source), error=StackError)
+        return self._loaded[name]
 
 
 def _own_first(source: Source) -> Source:

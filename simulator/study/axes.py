@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from simulator.strict import Strict
@@ -27,30 +26,27 @@ Changes = Mapping[str, Any]
 End = int | float | str
 
 
-class Span(Strict):
-    """Values between two ends, quantities in one unit. Exactly one of range, log; `step` or `points` with a range."""
+class Ends(Strict):
+    """Two ends, quantities in one unit: of an even range, or of a log range, in which ratios are even."""
 
     range: tuple[End, End] | None = None
     log: tuple[End, End] | None = None
-    step: Annotated[float, Field(gt=0)] | None = Field(None, description="In the unit of the ends.")
-    points: Annotated[int, Field(gt=1, le=MOST_VALUES)] | None = None
 
     @model_validator(mode="after")
-    def _one_way(self) -> Span:
+    def _one_way(self) -> Ends:
         if (self.range is None) == (self.log is None):
             raise ValueError("a span is either a range or a log range; write {range: [1, 8], step: 1}")
-        if self.log is not None and (self.points is None or self.step is not None):
-            raise ValueError("a log range needs points; write {log: [1, 64], points: 7}")
-        if self.range is not None and (self.points is None) == (self.step is None):
-            raise ValueError("a range needs a step or points; write {range: [1, 8], step: 1}")
         low, high, _ = self._ends()
         if not low < high:
             raise ValueError("the first end of a span is below the second")
         if self.log is not None and low <= 0:
             raise ValueError("a log range begins above 0")
-        if self.step is not None and (high - low) / self.step > MOST_VALUES:
-            raise ValueError(f"a step of {self.step:g} makes more than {MOST_VALUES:,} values")
         return self
+
+    def at(self, share: float) -> Any:
+        """The value at a share of the way from the first end to the second, as it would be written in YAML."""
+        low, high, unit = self._ends()
+        return self._written(low * (high / low) ** share if self.log is not None else low + (high - low) * share, unit)
 
     def _ends(self) -> tuple[float, float, str]:
         """Low, high and their common unit."""
@@ -65,22 +61,40 @@ class Span(Strict):
             raise ValueError(f"the ends of a span have one unit, not '{units[0]}' and '{units[1]}'")
         return numbers[0], numbers[1], units[0]
 
-    def values(self) -> list[Any]:
-        """The values as they would be written in YAML; whole numbers between whole ends without a unit."""
-        low, high, unit = self._ends()
-        numbers: list[float]
-        if self.log is not None:
-            numbers = np.geomspace(low, high, self.points or 2).tolist()
-        elif self.step is not None:
-            numbers = [low + self.step * i for i in range(int((high - low) / self.step * (1 + 1e-12)) + 1)]
-        else:
-            numbers = np.linspace(low, high, self.points or 2).tolist()
+    def _written(self, number: float, unit: str, whole: bool = True) -> Any:
+        """A value as YAML writes it; a whole number between whole ends without a unit, unless it may be none."""
         if unit:
-            return [f"{number:.10g} {unit}" for number in numbers]
-        whole = all(isinstance(end, int) for end in self.range or self.log or ())
-        if whole and (self.log is not None or self.points is not None or self.step == int(self.step or 0)):
-            return list(dict.fromkeys(round(number) for number in numbers))
-        return [float(f"{number:.10g}") for number in numbers]
+            return f"{number:.10g} {unit}"
+        if whole and all(isinstance(end, int) for end in self.range or self.log or ()):
+            return round(number)
+        return float(f"{number:.10g}")
+
+
+class Span(Ends):
+    """Values between two ends: a range with a `step` or a number of `points`, a log range with `points`."""
+
+    step: Annotated[float, Field(gt=0)] | None = Field(None, description="In the unit of the ends.")
+    points: Annotated[int, Field(gt=1, le=MOST_VALUES)] | None = None
+
+    @model_validator(mode="after")
+    def _so_many(self) -> Span:
+        if self.log is not None and (self.points is None or self.step is not None):
+            raise ValueError("a log range needs points; write {log: [1, 64], points: 7}")
+        if self.range is not None and (self.points is None) == (self.step is None):
+            raise ValueError("a range needs a step or points; write {range: [1, 8], step: 1}")
+        low, high, _ = self._ends()
+        if self.step is not None and (high - low) / self.step > MOST_VALUES:
+            raise ValueError(f"a step of {self.step:g} makes more than {MOST_VALUES:,} values")
+        return self
+
+    def values(self) -> list[Any]:
+        """The values, each once."""
+        low, high, unit = self._ends()
+        if self.step is None:
+            count = self.points or 2
+            return list(dict.fromkeys(self.at(index / (count - 1)) for index in range(count)))
+        steps = int((high - low) / self.step * (1 + 1e-12)) + 1
+        return [self._written(low + self.step * i, unit, self.step == int(self.step)) for i in range(steps)]
 
 
 Values = Span | Annotated[tuple[Any, ...], Field(min_length=1)]

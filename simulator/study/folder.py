@@ -1,59 +1,102 @@
-"""The folder that a study leaves: points.jsonl (results by content), table.parquet and .csv, study.json, plots."""
+"""The folder that a study leaves: points.jsonl (results by content), tables, study.json, plots, a page."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.errors import OutputError
 from simulator.report.charts import save
 from simulator.report.result import plain, version
 from simulator.report.study_charts import draw_metrics
+from simulator.report.study_page import study_page
+from simulator.report.study_tables import area_lines, ranking_lines
 from simulator.study.store import STORE
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from simulator.study.crossover import Map
     from simulator.study.sweep import Sweep
+
+DOCUMENT = "study.json"
 
 
 def check(out: Path) -> Path:
     """The folder, if a study may write there. Raise OutputError for a file or a folder that holds other things."""
     if out.exists() and not out.is_dir():
         raise OutputError(f"'{out}' is a file, not a folder; choose another one with --out DIR")
-    ours = any((out / name).is_file() for name in (STORE, "study.json"))
+    ours = any((out / name).is_file() for name in (STORE, DOCUMENT))
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise OutputError(f"'{out}' is not empty and holds no study (no {STORE}); choose another one with --out DIR")
     return out
 
 
 def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
-    """Write the tables, a copy of the study, its figures and the plots. Raise OutputError.
-
-    Every file is written beside its place and then put there, so that a stop leaves the old one or the new one.
-    """
-    document = {
-        "study": found.name,
-        "version": version(),
+    """Write what a sweep found: tables, figures, a copy of the study, plots and a page. Raise OutputError."""
+    ahead = found.rankings()
+    figures = {
         "rows": len(found.table),
         "failed": len(found.failed),
         "keys": found.keys,
         "metrics": list(found.study.shown),
-        "ahead": {metric: plain(table.to_dict(orient="records")) for metric, table in found.rankings().items()},
+        "ahead": {metric: table.to_dict(orient="records") for metric, table in ahead.items()},
         "errors": sorted(set(found.failed["error"])),
     }
+    drawn = draw_metrics(found.means(), found.keys, found.study.shown) if plots else None
+    pictures = {"metrics": (drawn, "Metrics over what varies")} if drawn is not None else {}
+    _write(found.name, found.study.description, file, out, figures, found.table, found.means(), ranking_lines(ahead),
+           pictures, "sweep")  # fmt: skip
+
+
+def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
+    """Write what a crossover found: nodes, winners, the map and a page. Raise OutputError."""
+    figures = {
+        "nodes": len(found.winners),
+        "keys": found.keys,
+        "metric": found.study.metric,
+        "areas": found.areas(),
+        "errors": sorted(set(found.table["error"].dropna())),
+    }
+    pictures = {"map": (found.plot(), "Who is ahead where; paler where samples disagree")} if plots else {}
+    winners = found.winners.drop(columns=["u", "v", "weight"])
+    _write(found.name, found.study.description, file, out, figures, found.table, winners, area_lines(found.areas()),
+           pictures, "crossover")  # fmt: skip
+
+
+def _write(
+    name: str,
+    description: str,
+    file: Path,
+    out: Path,
+    figures: dict[str, Any],
+    table: DataFrame,
+    short: DataFrame,
+    findings: Sequence[str],
+    pictures: dict[str, tuple[Figure, str]],
+    command: str,
+) -> None:
+    """Every file is written beside its place and then put there, so that a stop leaves the old one or the new one."""
+    document = json.dumps(plain({"study": name, "version": version(), **figures}), indent=2, ensure_ascii=False) + "\n"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _put(out / "study.json", lambda path: path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8"))
+        _put(out / DOCUMENT, lambda path: path.write_text(document, encoding="utf-8"))
         _put(out / "study.yaml", lambda path: shutil.copyfile(file, path))
-        _put(out / "table.csv", lambda path: found.table.to_csv(path, index=False))
-        _put(out / "table.parquet", lambda path: found.table.to_parquet(path, index=False))
-        drawn = draw_metrics(found.means(), found.keys, found.study.shown) if plots else None
-        if drawn is not None:
+        _put(out / "table.csv", lambda path: table.to_csv(path, index=False))
+        _put(out / "table.parquet", lambda path: table.to_parquet(path, index=False))
+        if pictures:
             (out / "plots").mkdir(exist_ok=True)
-            save(drawn, out / "plots" / "metrics")
+            for stem, (figure, _) in pictures.items():
+                save(figure, out / "plots" / stem)
+            files = [(out / "plots" / f"{stem}.svg", words) for stem, (_, words) in pictures.items()]
+            text = file.read_text(encoding="utf-8")
+            page = study_page(name, description, findings, files, short, text, f"ramwise {command} {name}.yaml")
+            _put(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     except OSError as error:
         raise OutputError(f"cannot write to '{out}': {error.strerror or error}; choose another --out DIR") from None
 

@@ -1,9 +1,9 @@
-"""A study: a scenario, and what varies in it. The schema of the YAML that people write."""
+"""Studies: a scenario, and what varies in it. The schema of the YAML that people write."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from simulator.errors import Problem, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.scenario import find_scenario
 from simulator.strict import Strict
-from simulator.study.axes import Values
+from simulator.study.axes import Ends, Values
 from simulator.yaml_source import Source, read_yaml, validate
 
 SHOWN = {
@@ -23,18 +23,13 @@ SHOWN = {
 Column = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
-class Study(Strict):
-    """Which keys of a scenario vary, and what is asked of the runs."""
+class Common(Strict):
+    """What every study says: which scenario it changes, and how points are evaluated."""
 
-    study: Literal["sweep"] = "sweep"
     description: str = ""
     scenario: str = Field(description="A scenario file beside the study, or the name of a packaged one.")
-    axes: dict[str, Values] = Field(
-        default_factory=dict, description="Key of the scenario -> values; all combinations."
-    )
-    together: tuple[dict[str, Column], ...] = Field((), description="Groups of keys whose values go side by side.")
-    replications: Annotated[int, Field(gt=0, le=10_000)] = Field(
-        1, description="Runs of each point with the seeds seed, seed + 1, ...: the same ones for every point."
+    evaluate: Literal["events", "steady"] = Field(
+        "events", description="Every point as a run of the event engine, or its steady state in closed form."
     )
     samples: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="Draws of all numbers with ranges (efficiencies, prices), the same for machines that share them."
@@ -42,10 +37,20 @@ class Study(Strict):
     derived: dict[str, str] = Field(
         default_factory=dict, description="New column -> arithmetic on columns: output_throughput / average_power_w."
     )
-    keep: str | None = Field(None, description="Condition on columns; only rows that meet it are shown and plotted.")
-    evaluate: Literal["events", "steady"] = Field(
-        "events", description="Every point as a run of the event engine, or its steady state in closed form."
+
+
+class Study(Common):
+    """Which keys of a scenario vary, and what is asked of the runs."""
+
+    study: Literal["sweep"] = "sweep"
+    axes: dict[str, Values] = Field(
+        default_factory=dict, description="Key of the scenario -> its values; all combinations."
     )
+    together: tuple[dict[str, Column], ...] = Field((), description="Groups of keys whose values go side by side.")
+    replications: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        1, description="Runs of each point with the seeds seed, seed + 1, ...: the same ones for every point."
+    )
+    keep: str | None = Field(None, description="Condition on columns; only rows that meet it are shown and plotted.")
     metrics: tuple[str, ...] | None = Field(None, description="Columns of the table and plots; the files hold all.")
 
     @model_validator(mode="after")
@@ -66,10 +71,34 @@ class Study(Strict):
         return self.metrics if self.metrics is not None else SHOWN[self.evaluate]
 
 
-def read_study(path: Path) -> tuple[Study, Source, Path]:
+class Crossover(Common):
+    """Who wins over two axes: every model on every machine of the scenario is a contender."""
+
+    study: Literal["crossover"]
+    axes: dict[str, Ends] = Field(
+        min_length=2, max_length=2, description="Two keys of the scenario, each a range or a log range."
+    )
+    metric: str = Field("cost_per_mtok_usd", description="What decides.")
+    within: str | None = Field(
+        None, description="Condition on columns that a contender must meet to count: tpot_mean_ms <= 50."
+    )
+    grid: Annotated[int, Field(gt=1, le=257)] = Field(9, description="Points on each axis to begin with.")
+    refine: Annotated[int, Field(ge=0, le=8)] = Field(3, description="How often cells with two winners are halved.")
+    evaluate: Literal["events", "steady"] = "steady"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The column that decides."""
+        return (self.metric,)
+
+
+S = TypeVar("S", bound=Common)
+
+
+def read_study(path: Path, kind: type[S]) -> tuple[S, Source, Path]:
     """The study, where it was read, and the file of its scenario. Raise ScenarioError with everything that is wrong."""
     source = read_yaml(path, error=ScenarioError)
-    study: Study = validate(Study, source, error=ScenarioError)
+    study: S = validate(kind, source, error=ScenarioError)
     beside = path.resolve().parent / study.scenario
     return study, source, beside if beside.is_file() else find_scenario(study.scenario, source.where(("scenario",)))
 

@@ -12,7 +12,7 @@ from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.space import Space
 from simulator.study.store import STORE, Store
 from simulator.study.study import Study, read_study
-from simulator.study.table import means, rankings, table_of
+from simulator.study.table import kept, means, rankings, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,7 +69,7 @@ def sweep(
     A point that cannot run (a model that does not fit, say) is a row with its error. Raise ScenarioError for a study
     that is wrong as a whole.
     """
-    study, source, scenario = read_study(path)
+    study, source, scenario = read_study(path, Study)
     events = study.evaluate == "events"
     space = Space(
         scenario,
@@ -84,5 +84,6 @@ def sweep(
     results, count = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress).results(
         space.points
     )
-    table = table_of(rows, results, study, source.where(("derived",)))
+    at = source.where(("derived",))
+    table = kept(table_of(rows, results, study, at), study.keep, at)
     return Sweep(path.stem, study, table, count, len(rows) - count)

@@ -9,7 +9,7 @@ from simulator.errors import Problem, ScenarioError, Where, unknown
 from simulator.metrics.steady import student_t
 from simulator.study.space import Row
 from simulator.study.store import Result
-from simulator.study.study import Study
+from simulator.study.study import Crossover, Study
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,19 +21,35 @@ MORE = ("throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate"
 """Words in the name of a metric of which more is better; of all others less is."""
 
 
-def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study, at: Where) -> DataFrame:
-    """All rows, derived columns added, those that `keep` refuses left out. Raise ScenarioError for a bad formula."""
+def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study | Crossover, at: Where) -> DataFrame:
+    """All rows, derived columns added. Raise ScenarioError for a bad formula and for a metric that is none."""
     from pandas import DataFrame
 
     table = DataFrame.from_records([_record(row, results) for row in rows])
     for name, formula in study.derived.items():
         table[name] = _evaluated(table, formula, f"derived.{name}", at, "eval")
-    if study.keep is not None:
-        table = _evaluated(table, study.keep, "keep", at, "query")
     missing = [metric for metric in study.shown if metric not in table.columns]
     if missing:
         raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
-    return table.reset_index(drop=True)
+    return table
+
+
+def kept(table: DataFrame, condition: str | None, at: Where) -> DataFrame:
+    """The rows that meet a condition on columns; all without one. Raise ScenarioError for a bad condition."""
+    if condition is None:
+        return table
+    met: DataFrame = _evaluated(table, condition, "keep", at, "query")
+    return met.reset_index(drop=True)
+
+
+def conditioned(table: DataFrame, condition: str | None, metric: str, at: Where) -> DataFrame:
+    """The table with no value of `metric` in the rows that do not meet a condition, or that are saturated."""
+    table = table.copy()
+    out = ~_evaluated(table, condition, "within", at, "eval") if condition else table["error"].notna()
+    if "saturated" in table.columns:
+        out = out | table["saturated"].eq(True)
+    table[metric] = table[metric].astype(float).mask(out.astype(bool))
+    return table
 
 
 def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Uncertainty:
         self.samples, self._seed = samples, seed
         self._catalogue, self._stacks = catalogue, stacks
         self._draws: dict[str, np.ndarray] = {}
+        self._sampled: dict[tuple[str, int], MachineChoice] = {}
 
     def numbers(self, choice: MachineChoice) -> dict[str, Known]:
         """Name of each ranged number of a machine and its stack -> the number."""
@@ -40,6 +41,12 @@ class Uncertainty:
         """The machine with the numbers of a sample; what the scenario itself changes stays as it is."""
         if sample == 0:
             return choice
+        key = choice.model_dump_json(), sample
+        if key not in self._sampled:
+            self._sampled[key] = self._made(choice, sample)
+        return self._sampled[key]
+
+    def _made(self, choice: MachineChoice, sample: int) -> MachineChoice:
         change, stack_change = dict(choice.change), dict(choice.stack_change)
         hardware = f"{self._catalogue.load(choice.hardware).name}:"
         for name, number in self.numbers(choice).items():

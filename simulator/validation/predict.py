@@ -166,5 +166,5 @@ def step_costs(
         np.array([getattr(step, name) for step in steps]) for name in ("decoding", "context", "prompts", "length")
     )
     step = mean_step(architecture, precision, machine, *columns)
-    seconds = seconds_of(step, machine)
+    seconds = seconds_of(step, architecture, machine)
     return seconds, seconds * float(machine.profile.chip.power.idle) + joules_of(step, seconds, machine)

@@ -1,0 +1,212 @@
+"""The map of who wins over two axes, refined where the winner changes.
+
+A grid of n x n points is laid over the two ends of each axis. A cell whose corners have different winners is halved
+both ways, again and again; so the boundary is known to 1 / ((n - 1) * 2^refine) of each axis at a small part of the
+points of a fine grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.report.map_chart import Axis, Field, draw_map
+from simulator.study.evaluation import Evaluation, Progress
+from simulator.study.space import Row, Space
+from simulator.study.store import STORE, Result, Store
+from simulator.study.study import Crossover, read_study
+from simulator.study.table import conditioned, more_is_better, rankings, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Node = tuple[int, int]
+"""A point of the finest grid, counted along each axis."""
+
+NOBODY = ""
+
+
+@dataclass(frozen=True)
+class Map:
+    """table: a row for each node, contender and sample, with its place `u`, `v` (shares of the axes); winners: a row
+    for each node: who is ahead (nobody where no contender meets the condition), by which factor, in which share of the
+    samples. computed: points that were computed now."""
+
+    name: str
+    study: Crossover
+    table: DataFrame
+    winners: DataFrame
+    computed: int
+
+    @property
+    def keys(self) -> list[str]:
+        """The two axes."""
+        return list(self.study.axes)
+
+    def areas(self) -> dict[str, float]:
+        """Contender -> share of the map in which it is ahead, the largest first. A node stands for the cells around
+        it, so each counts by the size of its smallest neighbours."""
+        weight = self.winners["weight"]
+        shares = weight.groupby(self.winners["winner"], sort=False).sum() / weight.sum()
+        return {str(name): float(share) for name, share in shares.sort_values(ascending=False).items()}
+
+    def plot(self) -> Figure:
+        """The map as a picture."""
+        known = self.table[self.table["sample"] == 0] if "sample" in self.table else self.table
+        metric = self.study.metric
+        values = known.assign(contender=contender_of(known)).pivot_table(
+            index=["u", "v"], columns="contender", values=metric, sort=False, dropna=False, aggfunc="mean"
+        )
+        places = self.winners.set_index(["u", "v"])
+        values = values.reindex(places.index)
+        order = [name for name in self.areas() if name] + [str(name) for name in values.columns]
+        names = tuple(dict.fromkeys(name for name in order if name in values.columns))
+        field = Field(
+            np.array(list(places.index), dtype=float),
+            names,
+            values[list(names)].to_numpy(dtype=float),
+            places["share"].to_numpy(dtype=float),
+            more_is_better(metric),
+        )
+        ends = [self.table[key].astype(float) for key in self.keys]
+        axes = [
+            Axis(key, float(column.min()), float(column.max()), axis.log is not None)
+            for (key, axis), column in zip(self.study.axes.items(), ends, strict=True)
+        ]
+        return draw_map(field, axes, metric)
+
+    def _repr_html_(self) -> str:
+        return str(self.winners.to_html(index=False, float_format="%.4g"))
+
+
+def crossover(
+    path: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    cluster: str | None = None,
+    samples: int | None = None,
+    folders: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> Map:
+    """Compute the map. Raise ScenarioError for a study that is wrong, or whose contenders can nowhere run."""
+    study, source, scenario = read_study(path, Crossover)
+    events = study.evaluate == "events"
+    at = source.where(("axes",), key=True)
+    drawn = study.samples if samples is None else samples
+    space = Space(scenario, at, folders=folders, samples=drawn, kept=events)
+    evaluation = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress)
+    atlas = _Atlas(study, space)
+    computed = 0
+    results: dict[str, Result] = {}
+    for level in range(study.refine + 1):
+        atlas.add(level)
+        space.check()
+        new = {key: point for key, point in space.points.items() if key not in results}
+        found, count = evaluation.results(new)
+        results.update(found)
+        computed += count
+        table = table_of([row for rows in atlas.rows.values() for row in rows], results, study, at)
+        table = conditioned(table, study.within, study.metric, at)
+        atlas.judge(table)
+    return Map(path.stem, study, table, atlas.winners(table), computed)
+
+
+class _Atlas:
+    """Nodes and cells. A cell is its lower left node and its size on the finest grid."""
+
+    def __init__(self, study: Crossover, space: Space) -> None:
+        self._study, self._space = study, space
+        self._size = 2**study.refine
+        self._last = (study.grid - 1) * self._size
+        self._cells: list[tuple[Node, int]] = [
+            ((x * self._size, y * self._size), self._size) for x in range(study.grid - 1) for y in range(study.grid - 1)
+        ]
+        self._done: list[tuple[Node, int]] = []
+        self._winner: dict[Node, str] = {}
+        self.rows: dict[Node, list[Row]] = {}
+
+    def add(self, level: int) -> None:
+        """Make the nodes of a level: of the whole grid, then of the cells in which the winner changes."""
+        if level:
+            split = [cell for cell in self._cells if len({self._winner[node] for node in _corners(*cell)}) > 1]
+            self._done += [cell for cell in self._cells if cell not in set(split)]
+            self._cells = [
+                ((x + dx, y + dy), size // 2)
+                for (x, y), size in split
+                for dx in (0, size // 2)
+                for dy in (0, size // 2)
+            ]
+        for node in sorted({node for cell in self._cells for node in _corners(*cell)}):
+            if node not in self.rows:
+                self.rows[node] = self._made(node)
+
+    def _made(self, node: Node) -> list[Row]:
+        u, v = (place / self._last for place in node)
+        (x, across), (y, up) = self._study.axes.items()
+        rows = self._space.rows({x: across.at(u), y: up.at(v)})
+        return [Row({**row.values, "u": u, "v": v}, row.point, row.key, row.refused) for row in rows]
+
+    def judge(self, table: DataFrame) -> None:
+        """Note who is ahead at each node."""
+        ahead = self._ahead(table)
+        self._winner = {node: ahead.get(self._place(node), NOBODY) for node in self.rows}
+
+    def _place(self, node: Node) -> tuple[float, float]:
+        return node[0] / self._last, node[1] / self._last
+
+    def _ahead(self, table: DataFrame) -> Mapping[tuple[float, float], str]:
+        first = rankings(table, ["u", "v"], self._study.metric)
+        if first.empty:
+            return {}
+        names = _contenders(first["model"], first["machine"], table)
+        return {(u, v): name for u, v, name in zip(first["u"], first["v"], names, strict=True)}
+
+    def winners(self, table: DataFrame) -> DataFrame:
+        """A row for each node, see Map."""
+        from pandas import DataFrame
+
+        first = rankings(table, ["u", "v"], self._study.metric)
+        known = {} if first.empty else {(row.u, row.v): row for row in first.itertuples()}
+        weights = dict.fromkeys(self.rows, 0.0)
+        for cell in (*self._done, *self._cells):
+            for node in _corners(*cell):
+                weights[node] += cell[1] ** 2 / 4
+        records = []
+        for node, rows in self.rows.items():
+            u, v = self._place(node)
+            found = known.get((u, v))
+            records.append(
+                {
+                    **rows[0].values,
+                    "winner": self._winner[node],
+                    "factor": found.factor if found is not None else float("nan"),
+                    "share": found.share if found is not None else float("nan"),
+                    "weight": weights[node],
+                }
+            )
+        return DataFrame.from_records(records).sort_values(["u", "v"]).reset_index(drop=True)
+
+
+def _corners(low: Node, size: int) -> tuple[Node, Node, Node, Node]:
+    x, y = low
+    return (x, y), (x + size, y), (x, y + size), (x + size, y + size)
+
+
+def _contenders(models: Iterable[str], machines: Iterable[str], table: DataFrame) -> list[str]:
+    """Names of contenders: the machine, the model, or both, whichever differs."""
+    several = [column for column in ("model", "machine") if table[column].nunique() > 1]
+    pairs = zip(models, machines, strict=True)
+    if several == ["model"]:
+        return [model for model, _ in pairs]
+    return [f"{machine}, {model}" if len(several) == 2 else machine for model, machine in pairs]
+
+
+def contender_of(table: DataFrame) -> list[str]:
+    """The contender of each row."""
+    return _contenders(table["model"], table["machine"], table)
