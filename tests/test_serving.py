@@ -15,9 +15,9 @@ from simulator.validation.closed_loop import simulate
 from simulator.validation.deployment import Deployments, Habits, Loop, ServingRow, layout
 from simulator.validation.fit import fit, questions
 from simulator.validation.kinds import kind_of
-from simulator.validation.predict import Step, step_seconds
-from simulator.validation.question import Reason
+from simulator.validation.rows import Reason
 from simulator.validation.stack_numbers import exchanged
+from simulator.validation.steps import Step, step_seconds
 
 AGG = {
     "hardware": "h100-sxm",
@@ -107,7 +107,7 @@ def test_a_layout_that_is_not_stated_is_a_reason(change: dict[str, str]) -> None
         {"output_len": "-1"},
         {"engine": "unheard-of 7", "model": "nobody/nothing"},
         {"hardware": "none"},
-        {"unit": "req/s"},
+        {"unit": "USD"},
         {"tp": "0.5"},
         {"tp": "0.5", "attention_dp": ""},
     ],

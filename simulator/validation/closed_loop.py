@@ -24,8 +24,8 @@ from simulator.cost.placement import capacity
 from simulator.errors import RamwiseError
 from simulator.model.number_format import Precision
 from simulator.validation.deployment import ROUNDS, Loop
-from simulator.validation.predict import Step, step_seconds
-from simulator.validation.question import Reason
+from simulator.validation.rows import Reason
+from simulator.validation.steps import Step, step_seconds
 
 RESERVED = 3e9
 """Bytes of a chip for context, captured graphs and buffers of collectives (fit to rows whose cache is full)."""

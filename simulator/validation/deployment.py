@@ -13,8 +13,8 @@ from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack
 from simulator.validation import aliases
-from simulator.validation.question import Interpreter, Reason
-from simulator.validation.rows import UNITS, Row
+from simulator.validation.question import Interpreter
+from simulator.validation.rows import UNITS, Reason, Row
 
 METRICS = ("tpot_ms", "ttft_ms")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from simulator.validation.closed_loop import simulate
 from simulator.validation.deployment import Loop
 from simulator.validation.kinds import kind_of
 from simulator.validation.predict import predict
-from simulator.validation.question import Interpreter, Question, Reason
-from simulator.validation.rows import measurements, verdicts
+from simulator.validation.question import Interpreter, Question
+from simulator.validation.rows import Reason, measurements, verdicts
 from simulator.validation.serving import Serving
 from simulator.validation.stack_file import Entry, write
 from simulator.validation.stack_numbers import SPREAD, USUAL, exchanged, fitted, number, present, singles
@@ -94,8 +94,7 @@ def _is_felt(asked: Sequence[Asked], path: str) -> bool:
 
 def _errors(asked: Sequence[Asked], numbers: Mapping[str, float]) -> np.ndarray:
     """simulated / measured - 1 of each row, with these numbers in the place of its stack's."""
-    changed = [replace(q, machine=replace(q.machine, stack=exchanged(q.machine.stack, numbers))) for q in asked]
-    simulated = _seconds(changed)
+    simulated = _seconds([q.on(exchanged(q.machine.stack, numbers)) for q in asked])
     return np.array([simulated[q.row.id] for q in asked], dtype=float) / [q.measured for q in asked] - 1.0
 
 

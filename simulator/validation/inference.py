@@ -9,8 +9,8 @@ from typing import ClassVar
 from simulator.validation.compare import Place, Point
 from simulator.validation.leave_out import chips_left_out
 from simulator.validation.predict import predict
-from simulator.validation.question import Interpreter, Question, Reason
-from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Row, measurements
+from simulator.validation.question import Interpreter, Question
+from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Reason, Row, measurements
 
 
 class Inference:

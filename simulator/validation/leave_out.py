@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from simulator.provenance import Block
 from simulator.quantity import Known
 from simulator.stack.stack import Stack
-from simulator.validation.question import Question, Reason
+from simulator.validation.question import Question
+from simulator.validation.rows import Reason
 from simulator.validation.stack_numbers import exchanged
 
 ALONE = Reason("no other chip of this stack is measured")
@@ -36,7 +36,7 @@ def chips_left_out(asked: Sequence[Question]) -> dict[str, Question | Reason]:
 def _on(question: Question, stack: Stack | Reason) -> Question | Reason:
     if isinstance(stack, Reason):
         return stack
-    return replace(question, machine=replace(question.machine, stack=stack))
+    return question.on(stack)
 
 
 def _foreign(own: Stack, others: Sequence[Stack]) -> Stack | Reason:

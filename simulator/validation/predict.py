@@ -1,4 +1,5 @@
-"""Closed forms: what a static or steady batch takes, from the costs of its steps. Nothing here waits for anything."""
+"""Closed forms: what a static or steady batch takes, from the costs of its steps. What waits for others is run in the
+engine (load.py)."""
 
 from __future__ import annotations
 
@@ -8,10 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simulator.cost.machine import Machine
-from simulator.cost.mean_step import joules_of, mean_step, seconds_of
 from simulator.errors import RamwiseError
-from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.validation.energy import (
@@ -22,21 +20,10 @@ from simulator.validation.energy import (
     step_tokens,
     wall_watts,
 )
-from simulator.validation.question import Question, Reason
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: `decoding` sequences with a mean of `context` keys each, and `prompts` prompts of `length` tokens.
-
-    `prompts` may be a fraction: the mean of a steady batch, in which now and then a prompt joins.
-    """
-
-    decoding: float = 0.0
-    context: float = 0.0
-    prompts: float = 0.0
-    length: float = 0.0
-
+from simulator.validation.load import figures
+from simulator.validation.question import Question
+from simulator.validation.rows import Reason
+from simulator.validation.steps import Step, step_costs
 
 Parts = list[tuple[float, Step]]
 
@@ -114,7 +101,31 @@ READINGS: dict[str, Reading] = {
 
 
 def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
-    """Row id -> the simulated value in SI units, or why the costs refuse it. Rows on one machine are priced at once."""
+    """Row id -> the simulated value in SI units, or why the costs refuse it."""
+    questions = list(questions)
+    return {
+        **_in_closed_form(question for question in questions if question.load is None),
+        **_under_load([question for question in questions if question.load is not None]),
+    }
+
+
+def _under_load(questions: Sequence[Question]) -> dict[str, float | Reason]:
+    """One run for all rows of a load."""
+    runs = figures(question.load for question in questions if question.load)
+    found: dict[str, float | Reason] = {}
+    for question in questions:
+        run = runs[question.load.key] if question.load else ""
+        if isinstance(run, str):
+            found[question.row.id] = Reason(run)
+        elif question.reading in run:
+            found[question.row.id] = _per_chip(question, run[question.reading])
+        else:
+            found[question.row.id] = Reason(f"no {question.reading} of requests with one token")
+    return found
+
+
+def _in_closed_form(questions: Iterable[Question]) -> dict[str, float | Reason]:
+    """Rows on one machine are priced at once."""
     groups: dict[tuple[str, str, str, Parallelism, str, Precision], list[tuple[Question, float]]] = defaultdict(list)
     for question in questions:
         for share, precision in question.precisions:
@@ -148,23 +159,3 @@ def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
 def _value(question: Question, seconds: float, joules: float) -> float:
     reading = READINGS[question.reading]
     return reading.energy(question, seconds, joules) if reading.energy else reading.value(question, seconds)
-
-
-def step_seconds(
-    architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
-) -> np.ndarray:
-    """Seconds of each step, see `step_costs`."""
-    return step_costs(architecture, precision, machine, steps)[0]
-
-
-def step_costs(
-    architecture: Architecture, precision: Precision, machine: Machine, steps: Sequence[Step]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds of each step and the joules of one chip in it: the same as the engine's table, but priced at these steps
-    alone."""
-    columns = (
-        np.array([getattr(step, name) for step in steps]) for name in ("decoding", "context", "prompts", "length")
-    )
-    step = mean_step(architecture, precision, machine, *columns)
-    seconds = seconds_of(step, architecture, machine)
-    return seconds, seconds * float(machine.profile.chip.power.idle) + joules_of(step, seconds, machine)

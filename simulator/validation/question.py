@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from simulator.cost.machine import Machine
+from simulator.cost.place import Placement
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.model.architecture import Architecture
@@ -17,15 +18,22 @@ from simulator.model.number_format import FORMATS, Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
-from simulator.validation import aliases, mixed
-from simulator.validation.rows import UNITS, Row
+from simulator.validation import aliases, demand, mixed
+from simulator.validation.layout import NOT_STATED, layout_of, layouts_of_system, threads_of
+from simulator.validation.load import Arrivals, Load, requests_held
+from simulator.validation.rows import UNITS, Reason, Row, amount, whole
 
 REFUSED = {
-    "event": "steps mix prompts and decode: needs the event engine",
     "repeated": "repeats another row",
     "speculative": "speculative decoding",
 }
 """Readings that are none, with the reason."""
+
+LOAD = "load"
+"""The reading of rows that the engine runs."""
+
+STATIC = ("batch_latency", "batch_rate", "prefill")
+"""Readings of batches that start at once."""
 
 FULL = 0.92
 """Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
@@ -36,19 +44,7 @@ _METRICS = re.compile(
 )
 _RUNNING = re.compile(r"running batch ([\d.]+)")
 _STATIC_CACHE = re.compile(r"cache length (\d+)")  # every step reads all of its slots (JetStream)
-_THREADS = re.compile(r"(\d+) threads")
-_DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
-_NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?")
 _YEAR = re.compile(r"\b(20[12]\d)\b")
-_CORES = "tensorcores ("
-_GATHERED = "wg "  # weight-gathered layouts of Pope et al.
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a row is not simulated, in words that rows of one kind share."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -60,12 +56,18 @@ class Question:
     machine: Machine
     precisions: tuple[tuple[float, Precision], ...]
     reading: str
-    batch: float
-    input_tokens: float
-    output_tokens: float
-    context: float  # mean over the decode steps
-    chips: int
+    batch: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+    context: float = 0.0  # mean over the decode steps
+    chips: int = 1
     assumed: str = ""  # what was taken because the row does not say it
+    load: Load | None = None  # what is run in the engine; `reading` is then one of its figures
+
+    def on(self, stack: Stack) -> Question:
+        """The same with another stack."""
+        machine = replace(self.machine, stack=stack)
+        return replace(self, machine=machine, load=self.load and replace(self.load, machine=machine))
 
     @property
     def measured(self) -> float:
@@ -84,6 +86,7 @@ class Interpreter:
         self._known_models = set(model_names(folders))
         self._machines: dict[tuple[str, str, Parallelism, int | None], Machine] = {}
         self._profiles: dict[str, Profile | Reason] = {}
+        self._most: dict[tuple[object, ...], int] = {}
 
     def ask(self, row: Row) -> Question | Reason:
         """The question of `row`, or the first reason why there is none."""
@@ -97,33 +100,39 @@ class Interpreter:
         if isinstance(architecture, Reason):
             return architecture
         architecture = mixed.with_experts(architecture, row)
-        precisions = _precisions(row)
+        precisions = _precisions(row, architecture)
         if isinstance(precisions, Reason):
             return precisions
         stack, serial, assumed = self._stack(row, profile)
         if isinstance(stack, Reason):
             return stack
-        layout = _layout(row, architecture, profile, serial, reading["reading"])
+        if reading["reading"] == LOAD:
+            return self._under_load(row, architecture, profile, stack, precisions, assumed)
+        layout = layout_of(row, architecture, profile, serial, reading["reading"])
         if isinstance(layout, Reason):
             return layout
         sizes = _sizes(row, reading["reading"])
         if isinstance(sizes, Reason):
             return sizes
         batch, prompt, output = sizes
-        threads = _threads(row, profile, layout)
+        threads = threads_of(row, profile, layout)
         if isinstance(threads, Reason):
             return threads
         machine = self._machine(profile, stack, layout, threads)
         cache = _STATIC_CACHE.search(row.note)
         context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
-        # A steady batch is as measured; a static one must hold its sequences at their full length.
-        longest = prompt + output if reading["reading"].startswith("batch") else context
+        # A steady batch is as measured; one that starts at once must hold its sequences at their full length.
+        static = reading["reading"] in STATIC
+        longest = prompt + output if static else context
         placed = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
         if placed is None:
             return Reason("computes on a host that the row does not name")
         machine = placed
-        if not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
-            return Reason("weights and KV cache do not fit at once: needs the event engine")
+        if static and not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
+            if machine.placement != Placement():
+                return Reason("weights and KV cache do not fit")
+            at_once = Arrivals(requests=ceil(batch))
+            return self._under_load(row, architecture, profile, stack, precisions, assumed, at_once)
         return Question(
             row,
             architecture,
@@ -134,9 +143,60 @@ class Interpreter:
             prompt,
             output,
             context,
-            _whole(row.n_chips) or layout.chips,
+            whole(row.n_chips) or layout.chips,
             assumed,
         )
+
+    def _under_load(
+        self,
+        row: Row,
+        model: Architecture,
+        profile: Profile,
+        stack: Stack,
+        precisions: tuple[tuple[float, Precision], ...],
+        assumed: str,
+        arrivals: Arrivals | Reason | None = None,
+    ) -> Question | Reason:
+        """The question of a row that is run in the engine."""
+        known = demand.workload(row, model.name)
+        figure, arrivals = demand.figure(row.metric), arrivals or demand.arrivals(row, known)
+        lengths = demand.lengths(row, known)
+        if figure is None:
+            return Reason(f"metric {row.metric} is none of a load")
+        if isinstance(arrivals, Reason):
+            return arrivals
+        if isinstance(lengths, Reason):
+            return lengths
+        if len(precisions) > 1:
+            return Reason("layers differ in their number formats")
+        stated = layout_of(row, model, profile, False, LOAD)
+        chips = whole(row.n_chips) or (0 if isinstance(stated, Reason) else stated.chips)
+        if isinstance(stated, Reason) and (stated != NOT_STATED or not chips):
+            return stated
+        layouts = layouts_of_system(model, profile, chips) if isinstance(stated, Reason) else [stated]
+        limits = demand.limits(row)
+        loads = [
+            Load(model, precisions[0][1], machine, chips // layout.chips, arrivals, *lengths, limits)
+            for layout in layouts
+            for machine in [self._machine(profile, stack, layout)]
+        ]
+        load = self._holding_most(loads)
+        if isinstance(load, Reason):
+            return load
+        unstated = "layout not stated: the one that holds most requests" if isinstance(stated, Reason) else ""
+        assumed = "; ".join(filter(None, [assumed, unstated, demand.assumed(arrivals, known)]))
+        return Question(row, model, load.machine, precisions, figure, chips=chips, assumed=assumed, load=load)
+
+    def _holding_most(self, loads: Sequence[Load]) -> Load | Reason:
+        """Of several layouts the one that holds most requests when more are waiting."""
+        if len(loads) == 1:
+            return loads[0]
+        key = tuple(replace(load, arrivals=Arrivals()).key for load in loads)
+        if key not in self._most:
+            held = [requests_held(load) for load in loads]
+            self._most[key] = held.index(max(held)) if max(held, default=0.0) > 0.0 else -1
+        most = self._most[key]
+        return Reason("weights and KV cache do not fit") if most < 0 else loads[most]
 
     def place(self, row: Row) -> tuple[str, str]:
         """The family and the stack of a row, simulated or not; "-" where nothing is known."""
@@ -155,19 +215,17 @@ class Interpreter:
         """How the metric of this engine is to be read."""
         if not _METRICS.match(row.metric):
             return Reason("no timing and no energy of inference")
-        if row.metric.endswith(("_p90", "_p95", "_p99")):
-            return Reason("tail of a distribution: needs the event engine")
-        if row.request_rate:
-            whole = row.request_rate.lower().startswith(("inf", "offline"))
-            kind = "all requests at once, saturated" if whole else "requests arrive at a rate"
-            return Reason(f"{kind}: needs the event engine")
+        if row.unit not in UNITS:
+            return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
         fitting = [e for e in aliases.longest("readings", engine=row.engine) if e["metric"] == row.metric]
+        if row.request_rate or (not fitting and demand.figure(row.metric)):
+            return {"reading": LOAD}
         if not fitting:
             return Reason(f"metric {row.metric} has no closed form")
         if fitting[0]["reading"] in REFUSED:
             return Reason(REFUSED[fitting[0]["reading"]])
-        if row.unit not in UNITS:
-            return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
+        if fitting[0]["reading"] == "first" and (amount(row.concurrency_or_batch) or 0.0) > 1:
+            return {"reading": LOAD}  # it depends on who waits for whom
         return fitting[0]
 
     def _profile(self, row: Row) -> Profile | Reason:
@@ -203,7 +261,7 @@ class Interpreter:
     def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, bool, str]:
         """The stack, whether stages of a pipeline wait for each other, and what was assumed."""
         hosted = profile.host is not None
-        for entry in aliases.longest("engines", engine=row.engine, chip=row.hardware):
+        for entry in aliases.longest("engines", engine=row.engine, run=row.note, chip=row.hardware):
             stack = self._stacks.get(entry["stack"])
             if stack is None and entry["chip"]:
                 return Reason(f"no stack {entry['stack']}"), False, ""
@@ -237,9 +295,11 @@ def _nearest(row: Row, profile: Profile, stacks: Iterable[Stack]) -> Stack | Non
     return next(iter(default or sorted(pool, key=lambda stack: (-int(stack.date[:4]), stack.name))), None)
 
 
-def _precisions(row: Row) -> tuple[tuple[float, Precision], ...] | Reason:
+def _precisions(row: Row, model: Architecture) -> tuple[tuple[float, Precision], ...] | Reason:
     """Number formats by tensor class, with the share of the layers that have them."""
     wanted = aliases.plain(row.dtype_weights)
+    if wanted in ("fp8", "fp4") and model.precision and model.precision.experts:
+        wanted = model.precision.experts  # gpt-oss: of the activations; its weights come as they are
     entries = [e for e in aliases.longest("dtypes", engine=row.engine) if aliases.plain(e["dtype"]) == wanted]
     if not entries:
         return Reason(f"number format {row.dtype_weights or 'not stated'}")
@@ -255,77 +315,10 @@ def _precision(entry: aliases.Entry, kv: str) -> Precision:
     return Precision(weights=entry["weights"], kv=kv, **parts)
 
 
-def _layout(row: Row, model: Architecture, profile: Profile, serial: bool, reading: str) -> Parallelism | Reason:
-    """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
-    has room for all; pieces of a prompt follow one another."""
-    chips = _whole(row.n_chips) if profile.host is None else mixed.chips_in(row.hardware)
-    layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
-    if isinstance(layout, Reason):
-        return layout
-    if serial and not reading.startswith("prefill"):
-        layout = Parallelism()
-    if layout.chips > profile.node.chips and profile.node.scale_out is None:
-        return Reason(f"{layout.chips} chips, more than one {profile.name}")
-    if profile.family == "tpu-mesh" and layout.pp == layout.ep == 1:
-        return layout  # heads are padded to the chips (Pope et al. 2022: 48 of PaLM to 64)
-    misfit = _misfit(layout, model)
-    return Reason(f"layout cannot cut the model: {misfit}") if misfit else layout
-
-
-def _threads(row: Row, profile: Profile, layout: Parallelism) -> int | Reason | None:
-    """Threads of each socket; None for one a core, and where it is not said."""
-    found = _THREADS.search(row.parallelism)
-    if not found or profile.family != "dram-node" or profile.host is not None:
-        return None
-    threads, cores = int(found[1]) / layout.chips, int(profile.chip.matrix.units)
-    if threads == cores:
-        return None
-    if threads > cores or threads != int(threads):
-        return Reason("more threads than cores")
-    if profile.chip.main_memory.core_bandwidth is None:
-        return Reason("what one core reads of its memory is not known")
-    return int(threads)
-
-
-@cache
-def _misfit(layout: Parallelism, model: Architecture) -> str:
-    problems = layout.check(model)
-    return problems[0].what if problems else ""
-
-
-def _described(row: Row, chips: int | None) -> Parallelism | Reason:
-    """The layout that a phrase states; all chips in one tensor-parallel group where it states none."""
-    words = row.parallelism.lower()
-    if _GATHERED in words:
-        return Reason("weights are gathered over the mesh")
-    degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
-    if "tp" in degrees and chips and _CORES in words:
-        degrees["tp"] = chips  # a chip's cores count as devices (TPU7x)
-    if degrees:
-        return Parallelism(**degrees)
-    return Parallelism(tp=chips) if chips else Reason("layout not stated")
-
-
-def _degrees(row: Row, chips: int | None) -> Parallelism | Reason:
-    """The layout that the columns tp, pp, ep, dp state."""
-    given = {name: getattr(row, name) for name in ("tp", "pp", "ep", "dp")}
-    if not any(given.values()) and chips != 1:
-        return Reason("layout not stated")
-    degrees = {name: _whole(text) if text else 1 for name, text in given.items()}
-    whole = {name: degree for name, degree in degrees.items() if degree}
-    if len(whole) < len(degrees):
-        return Reason("layout not stated")
-    copies = whole["pp"] * whole["dp"]
-    if chips and whole["tp"] * copies < chips and whole["ep"] > 1 and chips % copies == 0:
-        whole["tp"] = chips // copies  # vLLM counts the ranks of the experts, which the attention shares
-    layout = Parallelism(**whole)
-    return Reason("degrees do not multiply to the chips") if chips and layout.chips != chips else layout
-
-
 def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
     """Batch, prompt and output tokens of a sequence."""
     running = _RUNNING.search(row.note)
-    batch = float(running[1]) if running else _amount(row.concurrency_or_batch)
+    batch = float(running[1]) if running else amount(row.concurrency_or_batch)
     if batch is None or batch <= 0:
         return Reason("batch not stated")
     # A prompt's row may leave the output out, and a decode's row the prompt.
@@ -336,13 +329,11 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
     ]
     lengths = []
     for name in ("input_len", "output_len"):
-        length = _amount(getattr(row, name))
+        length = amount(getattr(row, name))
         if length is None and defaults and defaults[0][name]:
             length = float(defaults[0][name])
         lengths.append(length)
     prompt, output = lengths
-    if reading == "first" and batch > 1:
-        return Reason("time to first token in a batch that is served: needs the event engine")
     if prompt is None and row.input_len:
         return Reason("lengths are not numbers")
     if prompt is None and not (output and reading in ("user_rate", "decode_rate")):
@@ -363,14 +354,3 @@ def _overfull(model: Architecture, precision: Precision, machine: Machine, batch
     sequence = tokens * model.kv_bytes_per_token(precision, layout) + model.kv_bytes_per_sequence(precision, layout)
     sequence *= machine.share_in_main("kv")
     return weights + batch / layout.dp * sequence > FULL * float(tier.capacity) * float(tier.usable)
-
-
-def _amount(text: str) -> float | None:
-    """A number that a cell states, "~5" and "294*" too."""
-    found = _NUMBER.fullmatch(text.strip())
-    return float(found[1]) if found else None
-
-
-def _whole(text: str) -> int | None:
-    amount = _amount(text)
-    return int(amount) if amount and amount == int(amount) else None

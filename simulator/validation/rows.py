@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,7 +26,10 @@ UNITS = {
     "tok/s/chip": (1.0, "tok/s"),
     "W": (1.0, "W"),
     "J/tok": (1.0, "J/tok"),
+    "req/s": (1.0, "req/s"),
 }
+
+_NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?(?: max)?")
 
 DROPPED = "EXCLUDE"
 APART = ("SUSPECT", "CAUTION")
@@ -77,9 +81,28 @@ class Row:
         return bool(self.doubt)
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why a row is not simulated, in words that rows of one kind share."""
+
+    text: str
+
+
 R = TypeVar("R", bound=Row)
 COLUMNS = tuple(field.name for field in fields(Row))
 REQUIRED = ("hardware", "model", "metric", "value", "unit")
+
+
+def amount(text: str) -> float | None:
+    """A number that a cell states, "~5", "294*" and "128 max" too."""
+    found = _NUMBER.fullmatch(text.strip())
+    return float(found[1]) if found else None
+
+
+def whole(text: str) -> int | None:
+    """A whole number that a cell states."""
+    value = amount(text)
+    return int(value) if value and value == int(value) else None
 
 
 @overload

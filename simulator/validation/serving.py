@@ -9,8 +9,7 @@ from typing import ClassVar
 from simulator.validation.closed_loop import simulate
 from simulator.validation.compare import Place, Point
 from simulator.validation.deployment import Deployments, Loop, ServingRow
-from simulator.validation.question import Reason
-from simulator.validation.rows import REQUIRED, UNITS, Row, once, read_rows
+from simulator.validation.rows import REQUIRED, UNITS, Reason, Row, once, read_rows
 
 
 class Serving:

@@ -9,8 +9,7 @@ from typing import ClassVar
 from simulator.cost.training_step import step_time
 from simulator.errors import RamwiseError
 from simulator.validation.compare import Place, Point
-from simulator.validation.question import Reason
-from simulator.validation.rows import FOLDER, MeasurementError, Row
+from simulator.validation.rows import FOLDER, MeasurementError, Reason, Row
 from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
 from simulator.validation.training_rows import TELLING, TrainingRow, read_training_rows
 

@@ -22,7 +22,7 @@ from simulator.model.training_layout import TrainingLayout
 from simulator.model.zoo import load_model, model_names
 from simulator.stack.training_stack import TrainingStacks
 from simulator.validation import aliases
-from simulator.validation.question import Reason
+from simulator.validation.rows import Reason
 from simulator.validation.training_rows import TrainingRow
 
 FORMATS = {

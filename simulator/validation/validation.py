@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from simulator.validation.compare import Figures, Group, Point, figures, groups,
 from simulator.validation.inference import Inference
 from simulator.validation.kernel_table import KernelTable
 from simulator.validation.kinds import KINDS, Kind, kind_of, shipped
-from simulator.validation.rows import MeasurementError, verdicts
+from simulator.validation.rows import MeasurementError, Row, verdicts
 from simulator.validation.unseen_products import UnseenProducts
 
 
@@ -85,6 +85,7 @@ def validate(
     kernels: bool = False,
     profiles: Sequence[Path] = (),
     leave_out: Literal["chip"] | None = None,
+    keep: Callable[[Row], bool] = lambda row: True,
 ) -> Validation:
     """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none: those of
     single kernels with `kernels`, else those of steps and runs. The columns of a file tell its kind (kinds.py).
@@ -92,6 +93,7 @@ def validate(
     stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
     metric; `profiles` are folders of machines, stacks and models beside the packaged ones. leave_out: rows of inference
     alone, each chip on the stack's numbers of other chips (leave_out.py); with `kernels` rows of products alone.
+    keep: which rows to look at at all.
 
     Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
     their id, that measurements/excluded.csv names. Raise MeasurementError for a
@@ -106,6 +108,7 @@ def validate(
         for name, paths in _by_kind(files or shipped(kernels)).items()
         if name in kinds
         for row in kinds[name].rows(paths)
+        if keep(row)
     ]
     if len({row.id for _, row, _ in placed}) < len(placed):
         raise MeasurementError("rows of different kinds share an id; give each its own id")

@@ -1,0 +1,105 @@
+"""What a row says of its requests: when they come, how many, how long they are, and what the software allows."""
+
+from __future__ import annotations
+
+import re
+
+from simulator.errors import RamwiseError
+from simulator.metrics.slo import preset
+from simulator.validation import aliases
+from simulator.validation.load import Arrivals, Lengths, Limits
+from simulator.validation.rows import Reason, Row, amount
+
+UNSTATED = 600.0
+"""Seconds of a run whose end a row does not state; MLPerf's runs last as long."""
+
+ROUNDS = 10
+"""Requests of a closed loop for each one in flight, as vLLM's and InferenceX's benchmarks are run."""
+
+_AT_ONCE = re.compile(r"(inf|offline)\b", re.IGNORECASE)
+_RATE = re.compile(r"([\d.]+)\s*(?:qps|req/s|/s)\b", re.IGNORECASE)
+_LARGEST = re.compile(r"max rate|SLO-limited", re.IGNORECASE)
+_TIGHTER = re.compile(r"tighter", re.IGNORECASE)
+_COUNT = re.compile(r"\b(\d[\d,]*) requests\b")
+_LATENCY = re.compile(r"(ttft|tpot|e2el)(?:_ms|_s)?(?:_(mean|p50|p90|p95|p99))?")
+_RATES = {
+    "output_tokens_per_s_total": "output_rate",
+    "output_tokens_per_s_per_chip": "output_rate",
+    "total_tokens_per_s": "total_rate",
+    "requests_per_s": "request_rate",
+    "latency_s": "makespan",
+}
+
+
+def figure(metric: str) -> str | None:
+    """What a metric is called in the figures of a load; None when no load has it. A bare latency is its mean."""
+    found = _LATENCY.fullmatch(metric)
+    return f"{found[1]}_{found[2] or 'mean'}" if found else _RATES.get(metric)
+
+
+def workload(row: Row, model: str) -> aliases.Entry:
+    """The entry of the benchmark and the model (by its name in the zoo); an empty one where there is none."""
+    found = aliases.longest("workloads", run=row.note, model=model)
+    return found[0] if found else {}
+
+
+def arrivals(row: Row, known: aliases.Entry) -> Arrivals | Reason:
+    """When requests come. Without a rate `concurrency_or_batch` of them are kept in flight."""
+    words = row.request_rate
+    count = _COUNT.search(row.note)
+    requests = int(count[1].replace(",", "")) if count else None
+    seconds = None if requests else float(known.get("seconds") or UNSTATED)
+    rate = _RATE.search(words)
+    if _AT_ONCE.match(words):
+        return Arrivals(requests=requests, seconds=seconds)
+    if rate:
+        return Arrivals(rate=float(rate[1]), requests=requests, seconds=seconds)
+    if _LARGEST.search(words):
+        return _within_slo(known, "interactive" if _TIGHTER.search(words) else "server", seconds)
+    if words:
+        return Reason(f"arrivals '{words}'")
+    concurrency = amount(row.concurrency_or_batch)
+    if not concurrency or concurrency != int(concurrency):
+        return Reason("batch not stated")
+    return Arrivals(concurrency=int(concurrency), requests=requests or ROUNDS * int(concurrency))
+
+
+def assumed(arrivals: Arrivals, known: aliases.Entry) -> str:
+    """What was taken because neither the row nor its benchmark says it."""
+    return f"length of the run not stated: {UNSTATED:.0f} s" if arrivals.seconds and not known.get("seconds") else ""
+
+
+def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> Arrivals | Reason:
+    if not known.get("slo"):
+        return Reason("limits of the latency not known")
+    try:
+        return Arrivals(slo=preset(f"{known['slo']}-{scenario}"), seconds=seconds)
+    except RamwiseError as error:
+        return Reason(str(error))
+
+
+def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths] | Reason:
+    """Tokens of prompts and answers: means from the row, else from the benchmark; spreads from the benchmark."""
+    found = []
+    for name in ("input", "output"):
+        mean = amount(getattr(row, f"{name}_len"))
+        if mean is None and known.get(f"{name}_len"):
+            mean = float(known[f"{name}_len"])
+        if not mean:
+            return Reason("lengths not stated")
+        longest = known.get(f"{name}_max")
+        found.append(Lengths(mean, float(known.get(f"{name}_sigma") or 0.0), int(longest) if longest else None))
+    inputs, outputs = found
+    return inputs, outputs
+
+
+def limits(row: Row) -> Limits:
+    """Those of the row's software."""
+    entry = aliases.longest("limits", engine=row.engine)[0]
+    return Limits(
+        int(entry["max_num_seqs"]),
+        int(entry["max_num_batched_tokens"]),
+        float(entry["memory"]),
+        entry["of_free"] == "yes",
+        entry["whole"] == "yes",
+    )

@@ -1,0 +1,260 @@
+"""Requests on a system under load, run in the engine: what a benchmark of serving measures.
+
+One run answers every metric of its configuration. A system is some equal replicas behind a router; a part of them with
+its share of the requests stands for the whole, so that a run stays short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, exp
+from os import cpu_count
+
+import numpy as np
+from numpy.random import Generator
+
+from simulator.cost.machine import Machine
+from simulator.cost.placement import capacity
+from simulator.cost.step import step_cost
+from simulator.cost.step_table import StepTable
+from simulator.engine import traffic
+from simulator.engine.batching import BatchLimits
+from simulator.engine.cluster import simulate
+from simulator.engine.kv_cache import KvLimits
+from simulator.engine.records import RunRecords
+from simulator.errors import CapacityError, RamwiseError
+from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
+from simulator.metrics.slo import Slo
+from simulator.metrics.throughput import throughput
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.validation.steps import Step, step_seconds
+
+MOST = 12_000
+"""Requests of a run, about: of a system with more, a part of the replicas is simulated."""
+
+SEARCHED = 6_000
+"""The same while the largest rate within an SLO is searched."""
+
+SEARCHES = 8
+LONGEST = 100_000
+"""Requests of a run that has one replica; a longer benchmark is cut."""
+
+SEED = 7
+BLOCK = 32
+PERCENTILES = (50, 90, 95, 99)
+WORTH_A_POOL = 12
+
+Figures = dict[str, float]
+"""Name ("ttft_mean", "tpot_p99", "output_rate", ...) -> value in SI units."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Log-normal lengths by their mean; `sigma` of the logarithm, 0: all alike. `longest`: what is longer is cut."""
+
+    mean: float
+    sigma: float = 0.0
+    longest: int | None = None
+
+    def draw(self, count: int, rng: Generator, room: int) -> np.ndarray:
+        """[count] tokens, at most `room`; cut ones make the mean a little smaller."""
+        longest = min(room, self.longest or room)
+        if not self.sigma:
+            return traffic.fixed(max(1, min(round(self.mean), longest)), count)
+        median = self.mean * exp(-(self.sigma**2) / 2)
+        return traffic.lognormal(median, self.sigma, count, rng, maximum=longest)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the serving software allows. `memory`: share of a chip's memory for weights and cache, or, if `of_free`, for
+    the cache of what the weights leave. `whole`: a request waits until the cache has room for its last token."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    memory: float
+    of_free: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """When requests come: `rate` per second (Poisson), `concurrency` in flight, or else all at once; with an `slo`, at
+    the largest rate that keeps it. A run has so many `requests`, or lasts so many `seconds`."""
+
+    rate: float | None = None
+    concurrency: int | None = None
+    slo: Slo | None = None
+    requests: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests on equal replicas of a model, each on `machine`."""
+
+    architecture: Architecture
+    precision: Precision
+    machine: Machine
+    replicas: int
+    arrivals: Arrivals
+    inputs: Lengths
+    outputs: Lengths
+    limits: Limits
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for loads that are equal, machines and models by their names."""
+        machine = self.machine
+        names = self.architecture.name, machine.profile.name, machine.stack.name, machine.parallelism
+        return *names, self.precision, self.replicas, self.arrivals, self.inputs, self.outputs, self.limits
+
+
+def figures(loads: Iterable[Load]) -> dict[tuple[object, ...], Figures | str]:
+    """Key -> the figures of a load, or the line that says why it cannot run. The runs are spread over processes."""
+    distinct = list({load.key: load for load in loads}.values())
+    workers = min(cpu_count() or 1, len(distinct))
+    if workers <= 1 or len(distinct) < WORTH_A_POOL:
+        found = [_figures(load) for load in distinct]
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            found = list(pool.map(_figures, distinct))
+    return {load.key: each for load, each in zip(distinct, found, strict=True)}
+
+
+def _figures(load: Load) -> Figures | str:
+    try:
+        return Bench(load).figures()
+    except RamwiseError as error:
+        return str(error).splitlines()[0]
+
+
+def requests_held(load: Load) -> float:
+    """Requests per second that the system holds when more are always waiting; 0 where a replica does not fit."""
+    try:
+        return Bench(load).held * load.replicas
+    except RamwiseError:
+        return 0.0
+
+
+class Bench:
+    """A load with its memory laid out and its steps priced. Raise CapacityError when a request does not fit."""
+
+    def __init__(self, load: Load) -> None:
+        self._load, limits = load, load.limits
+        tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs)
+        sheet = capacity(
+            load.architecture,
+            load.precision,
+            load.machine,
+            memory_utilization=1.0 if limits.of_free else limits.memory,
+            block_size=BLOCK,
+            max_tokens=tokens,
+            max_outputs=limits.max_num_seqs,
+        )
+        blocks = int(sheet.kv_blocks * limits.memory) if limits.of_free else sheet.kv_blocks
+        self._kv = KvLimits(blocks, sheet.block_size, sheet.kv_fixed_blocks)
+        prompt, output = load.inputs.mean, load.outputs.mean
+        # A request holds its last token's block from the start, or on the mean half of its output.
+        self._seats = blocks // self._kv.held(ceil(prompt + (output if limits.whole else output / 2)))
+        if self._kv.longest < prompt + output or not self._seats:
+            raise CapacityError(f"no request of {prompt + output:.0f} tokens fits the KV cache\n{sheet.text()}")
+        seats = min(limits.max_num_seqs, self._seats) if limits.whole else limits.max_num_seqs
+        self._batch = BatchLimits(seats, tokens)
+
+    @property
+    def held(self) -> float:
+        """Requests per second of a replica when more are always waiting: the fixed point of a full batch.
+
+        B = min(max_num_seqs, tokens of cache / tokens of a request),   rate = B / output / t
+        t: a step of B sequences that decode and of the B / output prompts that replace those that end
+        """
+        load, batch = self._load, float(min(self._seats, self._load.limits.max_num_seqs))
+        prompt, output = load.inputs.mean, load.outputs.mean
+        step = Step(batch, prompt + output / 2, batch / output, prompt)
+        (seconds,) = step_seconds(load.architecture, load.precision, load.machine, [step])
+        return float(batch / output / seconds)
+
+    def figures(self) -> Figures:
+        """Every metric, from one run; at the largest rate that keeps an SLO, the rates alone."""
+        arrivals = self._load.arrivals
+        if arrivals.slo is None:
+            return _read(*self.run(arrivals, MOST))
+        rate = self._largest_rate(arrivals.slo)
+        prompt, output = self._load.inputs.mean, self._load.outputs.mean
+        return {"request_rate": rate, "output_rate": rate * output, "total_rate": rate * (prompt + output)}
+
+    def _largest_rate(self, slo: Slo) -> float:
+        """Requests per second of the system, by bisection of the logarithm below what a full batch holds.
+
+        Raise CapacityError when even a lonely request misses the SLO.
+        """
+        high = 1.1 * self.held * self._load.replicas
+        low, kept = high / 4.0, False
+        for _ in range(SEARCHES):
+            rate = (low * high) ** 0.5
+            records, _ = self.run(replace(self._load.arrivals, rate=rate), SEARCHED)
+            if slo.kept(records.requests):
+                low, kept = rate, True
+            else:
+                high = rate
+                low = low if kept else low / 2.0
+        if not kept:
+            raise CapacityError("no rate keeps the limits of the latency")
+        return low
+
+    def run(self, arrivals: Arrivals, most: int) -> tuple[RunRecords, float]:
+        """The records of a run, and the share of the system's replicas that took part."""
+        load = self._load
+        count = arrivals.requests
+        if count is None:
+            rate = arrivals.rate or self.held * load.replicas
+            count = ceil(rate * (arrivals.seconds or 0.0))
+        replicas = max(1, min(load.replicas, load.replicas * most // count))
+        share = replicas / load.replicas
+        count = max(1, min(round(count * share), LONGEST))
+        random = traffic.streams(SEED)
+        room = min(self._kv.longest, load.architecture.max_context)
+        outputs = load.outputs.draw(count, random.outputs, room - 1)
+        inputs = np.minimum(load.inputs.draw(count, random.inputs, room), room - outputs)
+        if arrivals.rate is not None:
+            workload = traffic.open_loop(
+                traffic.poisson(arrivals.rate * share, random.arrivals, requests=count), inputs, outputs
+            )
+        elif arrivals.concurrency is not None:
+            workload = traffic.closed_loop(max(1, round(arrivals.concurrency * share)), inputs, outputs)
+        else:
+            workload = traffic.offline(inputs, outputs)
+        return simulate(workload, self._steps, self._batch, self._kv, replicas=replicas), share
+
+    @cached_property
+    def _steps(self) -> StepTable:
+        load, batch = self._load, self._batch
+        cost = step_cost(
+            load.architecture, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs
+        )
+        return StepTable(cost, load.machine)
+
+
+def _read(records: RunRecords, share: float) -> Figures:
+    requests = records.requests
+    found: Figures = {}
+    for name, seconds in (("ttft", ttft_s(requests)), ("tpot", tpot_s(requests)), ("e2el", e2el_s(requests))):
+        known = seconds[np.isfinite(seconds)]
+        if len(known):
+            found[f"{name}_mean"] = float(np.mean(known))
+            ranks = np.percentile(known, PERCENTILES)
+            found |= {f"{name}_p{rank}": float(value) for rank, value in zip(PERCENTILES, ranks, strict=True)}
+    rates = throughput(requests)
+    for name, rate in (
+        ("output_rate", rates["output_throughput"]),
+        ("total_rate", rates["total_token_throughput"]),
+        ("request_rate", rates["request_throughput"]),
+    ):
+        found[name] = (rate or 0.0) / share
+    found["makespan"] = rates["makespan_s"] or 0.0
+    return found

@@ -1,0 +1,129 @@
+"""Rows under load: what they say of their requests, and the engine's answers against what must hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_validate import made
+
+from simulator.cost.machine import Machine
+from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.slo import preset
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model
+from simulator.stack.stack import Stacks
+from simulator.validation import demand, validate
+from simulator.validation.load import Arrivals, Bench, Lengths, Limits, Load, figures, requests_held
+from simulator.validation.question import Interpreter, Question
+from simulator.validation.rows import read_rows
+
+LIMITS = Limits(max_num_seqs=64, max_num_batched_tokens=2048, memory=0.9)
+
+
+def load(arrivals: Arrivals, replicas: int = 1, limits: Limits = LIMITS, outputs: float = 64.0) -> Load:
+    machine = Machine(Catalogue().load("h100-sxm-8"), Stacks().load("vllm-2025"), Parallelism())
+    model = load_model("llama-3.1-8b")
+    return Load(model, Precision(), machine, replicas, arrivals, Lengths(256.0), Lengths(outputs), limits)
+
+
+def run(of: Load) -> dict[str, float]:
+    found = figures([of])[of.key]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_requests_at_once_are_answered_at_the_rate_of_the_fixed_point() -> None:
+    whole = load(Arrivals(requests=1000), outputs=1024)
+    assert run(whole)["request_rate"] == pytest.approx(requests_held(whole), rel=0.05)
+
+
+def test_where_there_is_room_requests_leave_at_the_rate_at_which_they_come() -> None:
+    held = requests_held(load(Arrivals()))
+    at_half = run(load(Arrivals(rate=held / 2, requests=3000)))
+    assert at_half["output_rate"] == pytest.approx(64 * held / 2, rel=0.05)
+    too_many = run(load(Arrivals(rate=2 * held, requests=3000)))
+    assert too_many["request_rate"] == pytest.approx(held, rel=0.15)
+    assert too_many["ttft_p50"] > 20 * at_half["ttft_p50"]  # the queue grows for as long as the run lasts
+
+
+def test_a_part_of_the_replicas_stands_for_all() -> None:
+    rate = requests_held(load(Arrivals())) * 0.7
+    one, many = (
+        run(load(Arrivals(rate=rate, requests=6000))),
+        run(load(Arrivals(rate=100 * rate, requests=600_000), 100)),
+    )
+    assert many["output_rate"] == pytest.approx(100 * one["output_rate"], rel=0.05)
+    assert many["tpot_mean"] == pytest.approx(one["tpot_mean"], rel=0.05)
+
+
+def test_the_largest_rate_keeps_the_limits_and_a_larger_one_does_not() -> None:
+    slo = preset("mlperf/llama3.1-8b-interactive")
+    searched = load(Arrivals(slo=slo, seconds=60.0))
+    rate = run(searched)["request_rate"]
+    for factor, kept in ((0.97, True), (1.1, False)):
+        latencies = run(load(Arrivals(rate=factor * rate, requests=6000)))
+        assert slo.ttft_s and slo.tpot_s
+        assert (latencies["ttft_p99"] <= slo.ttft_s and latencies["tpot_p99"] <= slo.tpot_s) is kept
+
+
+def test_a_request_that_waits_for_its_last_token_is_never_preempted() -> None:
+    small = replace(LIMITS, memory=0.03, of_free=True)  # room for a few dozen requests
+    bench = Bench(load(Arrivals(requests=300), limits=replace(small, whole=True), outputs=1024))
+    records, _ = bench.run(Arrivals(requests=300), 300)
+    assert not records.requests.preemptions.any()
+    eager, _ = Bench(load(Arrivals(requests=300), limits=small, outputs=1024)).run(Arrivals(requests=300), 300)
+    assert eager.requests.preemptions.any()
+
+
+def test_lengths_have_their_mean_and_their_end() -> None:
+    import numpy as np
+
+    drawn = Lengths(300.0, 0.8).draw(20_000, np.random.default_rng(0), 10**6)
+    assert drawn.mean() == pytest.approx(300.0, rel=0.03)
+    assert Lengths(300.0, 0.8, 1024).draw(20_000, np.random.default_rng(0), 512).max() == 512
+    assert set(Lengths(300.0).draw(10, np.random.default_rng(0), 10**6)) == {300}
+
+
+@pytest.mark.parametrize(
+    ("change", "arrivals"),
+    [
+        ({"request_rate": "Poisson, target 364 qps", "note": "MLPerf v5.1"}, Arrivals(rate=364.0, seconds=600.0)),
+        ({"request_rate": "4 qps", "note": "online serving, 500 requests"}, Arrivals(rate=4.0, requests=500)),
+        ({"request_rate": "inf", "note": "3000 requests all at once"}, Arrivals(requests=3000)),
+        ({"request_rate": "offline (all at once)"}, Arrivals(seconds=600.0)),
+        ({"metric": "tpot_ms_p99", "unit": "ms", "concurrency_or_batch": "8"}, Arrivals(concurrency=8, requests=80)),
+        ({"metric": "ttft_ms_p50", "unit": "ms", "concurrency_or_batch": "8"}, Arrivals(concurrency=8, requests=80)),
+        # 64 prompts of 32,000 tokens do not fit at once
+        ({"concurrency_or_batch": "64", "input_len": "32000"}, Arrivals(requests=64)),
+    ],
+)
+def test_words_become_arrivals(tmp_path: Path, change: dict[str, str], arrivals: Arrivals) -> None:
+    (row,) = read_rows(made(tmp_path, change))
+    question = Interpreter().ask(row)
+    assert isinstance(question, Question)
+    assert question.load is not None
+    assert question.load.arrivals == arrivals
+
+
+def test_a_system_takes_the_layout_that_holds_most_and_says_so(tmp_path: Path) -> None:
+    row = {
+        "request_rate": "offline (all at once)", "note": "MLPerf v5.1", "hardware": "h200-sxm", "n_chips": "8",
+        "tp": "", "model": "llama2-70b", "dtype_weights": "fp8", "engine": "tensorrt-llm",
+        "metric": "output_tokens_per_s_total", "unit": "tok/s", "value": "30000",
+    }  # fmt: skip
+    path = made(tmp_path, row)
+    question = Interpreter().ask(read_rows(path)[0])
+    assert isinstance(question, Question)
+    assert question.load is not None
+    assert question.load.replicas * question.load.machine.parallelism.chips == 8
+    other = replace(question.load, machine=replace(question.load.machine, parallelism=Parallelism(tp=8)), replicas=1)
+    assert requests_held(question.load) >= requests_held(other)
+    assert any("layout not stated" in words for words in validate([path]).assumed)
+
+
+def test_metrics_are_named_by_latency_and_statistic() -> None:
+    names = ("ttft_ms", "ttft_ms_p50", "tpot_ms_p99", "tpot_ms_mean", "requests_per_s", "prefill_tokens_per_s")
+    assert [demand.figure(n) for n in names] == ["ttft_mean", "ttft_p50", "tpot_p99", "tpot_mean", "request_rate", None]
