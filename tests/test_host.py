@@ -41,7 +41,7 @@ def test_experts_stream_from_the_sockets_memory_and_the_cores_multiply() -> None
     activations = 8 * (4096 + 7168) * 2 / 32e9
     assert cost.bytes == {"ddr": pytest.approx(SIZE), "gddr": 0.0}
     assert cost.seconds["ddr"] == pytest.approx(SIZE / (0.606 * 307.2e9) + activations)
-    assert cost.seconds[HOST] == pytest.approx(2 * 8 * 4096 * 7168 / (0.021 * 229.4e12))
+    assert cost.seconds[HOST] == pytest.approx(2 * 8 * 4096 * 7168 / (0.67 * 7.17e12))
 
 
 def test_a_second_socket_helps_and_chips_of_one_replica_share_the_host() -> None:

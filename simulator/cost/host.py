@@ -23,8 +23,9 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
 
         t = ((2mnk / F)^p + (weights / W)^p)^(1/p) + activations over the link, there and back
 
-    F = sockets * c * peak * plateau, W = sockets * s * bandwidth * streaming fraction, both divided among the chips of
-    the busy replicas, whose work it does one after the other; c and s are what each socket keeps when several work.
+    F = sockets * c * peak * plateau (of the matrix units, or of the vector units where the kernels use those alone),
+    W = sockets * s * bandwidth * streaming fraction, both divided among the chips of the busy replicas, whose work it
+    does one after the other; c and s are what each socket keeps when several work.
     """
     profile, part = machine.profile.host, machine.stack.host
     if profile is None or part is None:
@@ -50,6 +51,8 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
 
 def _rate(format: str, profile: BareProfile, part: HostPart, machine: Machine) -> float:
     """FLOP/s of one socket in products of weights stored in `format`."""
+    if part.vector is not None and profile.chip.vector is not None:
+        return float(profile.chip.vector.peak) * float(part.vector)
     peaks = profile.chip.matrix.peak
     for compute in FORMATS[format].compute:
         if compute in peaks:

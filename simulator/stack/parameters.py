@@ -59,7 +59,12 @@ class HostPart(Block):
         ("expert",), description="Tensor classes kept in the host's main memory when a scenario places them nowhere."
     )
     streaming: dict[str, Fraction] = Field(description="Share of the sockets' bandwidth, by number format.")
-    matmul: dict[str, Fraction] = Field(description="Share of the sockets' peak, by compute format.")
+    matmul: dict[str, Fraction] = Field(
+        default_factory=dict, description="Share of the sockets' matrix peak, by compute format."
+    )
+    vector: Ratio | None = Field(
+        None, description="Of the vector units' fp32 peak, by kernels that use no matrix units; in place of `matmul`."
+    )
     overlap: Ratio = Field(Known(4.0), description="p of the p-norm that joins compute and memory.")
     layerwise_bandwidth: Bandwidth | None = Field(
         None, description="What the host then feeds to all chips together; absent: what their links carry."
