@@ -11,6 +11,7 @@ import pytest
 from simulator.errors import ModelError
 from simulator.model import zoo
 from simulator.model.attention import ATTENTION_KINDS
+from simulator.model.compressed_attention import CompressedAttention
 from simulator.model.gated_delta import CHUNK, GatedDeltaNet
 from simulator.model.huggingface import read_config
 from simulator.model.mamba import Mamba2
@@ -42,6 +43,7 @@ def test_kinds_are_known_by_name() -> None:
         "gated_delta": "GatedDeltaNet",
         "mamba2": "Mamba2",
         "sparse_latent": "SparseLatentAttention",
+        "compressed": "CompressedAttention",
     }
 
 
@@ -183,3 +185,24 @@ def test_the_decoder_of_a_vision_model_is_the_text_model() -> None:
     for text, model_type in ((dense, "qwen3_vl"), (sparse, "qwen3_vl_moe")):
         nested = {"model_type": model_type, "text_config": {**text, "model_type": f"{model_type}_text"}}
         assert read_config(nested).layers == read_config(text).layers
+
+
+def test_compressed_keys_are_read_by_the_window_the_index_and_the_entries() -> None:
+    """100 tokens of context in one sequence: 100 of the last 128, 25 index keys and 25 entries of four tokens."""
+    short = next(
+        layer.attention
+        for layer in load_model("deepseek-v4-flash").layers
+        if isinstance(layer.attention, CompressedAttention) and layer.attention.ratio == 4
+    )
+    batch = Batch(1.0, 1.0, {None: 100.0, 128: 100.0, 2048: 100.0}, {})
+    found = [o for o in short.operations(4096, batch, ALONE, BF16, 1.0) if isinstance(o, Attention)]
+    window, index, entries = (o.keys * o.bytes_per_key for o in found)
+    assert (window, index, entries) == (100 * 1024, 25 * (128 + 4), 25 * 1024)
+    assert short.kv_bytes_per_token(BF16) == (1024 + 132) / 4
+
+
+def test_the_first_layers_of_deepseek_v4_hash_token_ids() -> None:
+    model = load_model("deepseek-v4-flash")
+    kinds = [layer.ffn.kind for layer in model.layers for _ in range(int(layer.count)) if layer.ffn]
+    assert sorted(kinds) == ["hash_moe"] * 3 + ["moe"] * 40
+    assert model.precision is not None and model.precision.experts == "mxfp4"

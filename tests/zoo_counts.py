@@ -25,6 +25,14 @@ def nemotron(width: int, heads: int, state: int) -> int:
     return width * (3 * inner + shared + heads) + (inner + shared) * 5 + 3 * heads + inner + width
 
 
+def deepseek_v4(width: int, heads: int, query: int, groups: int, short: int, long: int, bare: int) -> int:
+    """Attention of DeepSeek-V4: layers with entries of 4 tokens and an indexer, of 128 tokens, and with neither."""
+    attention = width * (query + 512) + heads * 512 * (query + 1024) + groups * 1024 * width
+    indexer = query * 64 * 128 + width * 64
+    norms = query + 512 + 2 * width
+    return (short + long + bare) * (attention + norms) + short * (4 * width * 640 + indexer) + long * 2 * width * 512
+
+
 # Total and active parameters, counted by hand or by the makers' own code from the same shapes.
 TOTALS = {
     # 96 layers of 12*d^2 + 13*d, vocabulary and 2,048 positions of d, a final norm of 2*d.
@@ -78,6 +86,21 @@ TOTALS = {
         + (2 * 131_072 + 1) * 8192,
     )
     * 2,
+    # 43 and 61 layers of experts, three of them without a router's bias.
+    "deepseek-v4-flash": tuple(
+        deepseek_v4(4096, 64, 1024, 8, 21, 20, 2)
+        + 43 * ((n + 1) * 3 * 4096 * 2048 + 256 * 4096)
+        + 40 * 256
+        + (2 * 129_280 + 1) * 4096
+        for n in (256, 6)
+    ),
+    "deepseek-v4-pro": tuple(
+        deepseek_v4(7168, 128, 1536, 16, 30, 31, 0)
+        + 61 * ((n + 1) * 3 * 7168 * 3072 + 384 * 7168)
+        + 58 * 384
+        + (2 * 129_280 + 1) * 7168
+        for n in (384, 6)
+    ),
     # GLM-5 with an indexer in 21 of 78 layers.
     "glm-5.2": tuple(
         total - 57 * (2048 * 32 * 128 + 6144 * (128 + 32) + 256) for total in (743_911_218_432, 41_784_728_832)
@@ -200,6 +223,7 @@ TOTAL_EXCEPTIONS = {
     "minimax-m2.5": 0.006,  # "230B"
     "nemotron-3-super-120b-a12b": 0.006,  # names round
     "nemotron-h-56b": 0.006,
+    "deepseek-v4-pro": 0.018,  # "1.6T"
     "phi-3-mini": 0.006,
     "qwen2.5-32b": 0.009,  # "32.5B"
     "qwen3-0.6b": 0.007,  # "0.6B"
@@ -234,6 +258,8 @@ ACTIVE_EXCEPTIONS = {
     "deepseek-v3.2": 0.047,  # as deepseek-v3, and the indexer of 0.85 B
     "glm-5": 0.045,  # "40B" leaves out head and embedding, 0.95 B each
     "glm-5.2": 0.032,
+    "deepseek-v4-flash": 0.06,  # "13B" leaves out an embedding of 0.53 B
+    "deepseek-v4-pro": 0.015,
     "glm-4.7-flash": 0.3,  # "A3B" leaves out head and embedding, 0.32 B each, and rounds
     "nemotron-3-super-120b-a12b": 0.065,  # "A12B" leaves out an embedding of 0.54 B
     "nemotron-3-ultra-550b-a55b": 0.02,
@@ -308,6 +334,9 @@ KV_BYTES = {
     "nemotron-3-ultra-550b-a55b": (12 * 1024, 48 * (256 * 64 * 128 * 4 + 3 * 18432 * 2)),
     "nemotron-h-56b": (10 * 4096, 54 * (256 * 64 * 256 * 4 + 3 * 20480 * 2)),
     "glm-5.2": (78 * 1152 + 21 * 132, 0),
+    # An entry of 512 and an index key for every 4 tokens, an entry for every 128, and the last 128 tokens.
+    "deepseek-v4-flash": (21 * (1024 + 132) / 4 + 20 * 1024 / 128, 43 * 128 * 1024),
+    "deepseek-v4-pro": (30 * (1024 + 132) / 4 + 31 * 1024 / 128, 61 * 128 * 1024),
     "glm-4.7-flash": (47 * 1152, 0),
     "phi-3-mini": (32 * 2 * 3072 * 2, 0),
     "aquila-7b": (32 * 2 * 4096 * 2, 0),

@@ -7,6 +7,7 @@ from math import ceil
 from typing import ClassVar, Protocol
 
 from simulator.errors import Problem
+from simulator.model.compressed_attention import CompressedAttention
 from simulator.model.gated_delta import GatedDeltaNet
 from simulator.model.mamba import Mamba2
 from simulator.model.number_format import Precision
@@ -246,4 +247,5 @@ ATTENTION_KINDS: dict[str, type[AttentionKind]] = {
     GatedDeltaNet.kind: GatedDeltaNet,
     Mamba2.kind: Mamba2,
     SparseLatentAttention.kind: SparseLatentAttention,
+    CompressedAttention.kind: CompressedAttention,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from simulator.model.attention import GroupedQueryAttention, LatentAttention
+from simulator.model.compressed_attention import OVERLAPPING, CompressedAttention
 from simulator.model.config_keys import Keys
 from simulator.model.sparse_attention import SparseLatentAttention
 
@@ -74,6 +76,27 @@ def sparse_latent_attention(keys: Keys, layers: int) -> list[SparseLatentAttenti
     if kinds and kinds[0] != "full":
         keys.wrong("the first layer shares an indexer", "indexer_types", "the first layer is 'full'")
     return [SparseLatentAttention(latent, *shape, kind == "full") for kind in kinds or ["full"] * layers]
+
+
+def compressed_attention(keys: Keys, layers: int) -> list[CompressedAttention]:
+    """DeepSeek-V4's attention, layer by layer: `compress_ratios` (the last entries are of the prediction modules)."""
+    ratios = keys.data.get("compress_ratios")
+    if not isinstance(ratios, list) or len(ratios) < layers or any(type(r) is not int or r < 0 for r in ratios):
+        keys.wrong(f"compress_ratios is not a list of {layers} whole numbers", "compress_ratios")
+        ratios = [0] * layers
+    index = [keys.integer(name) for name in ("index_n_heads", "index_head_dim", "index_topk")]
+    bare = CompressedAttention(
+        heads=keys.integer("num_attention_heads"),
+        head_dim=keys.integer("head_dim"),
+        rotary_dim=keys.integer("qk_rope_head_dim"),
+        query_rank=keys.integer("q_lora_rank"),
+        groups=keys.integer("o_groups"),
+        output_rank=keys.integer("o_lora_rank"),
+        local=keys.integer("sliding_window"),
+    )
+    # Layers of long blocks read all of their few entries; the indexer serves the short ones.
+    indexed = replace(bare, index_heads=index[0], index_head_dim=index[1], index_topk=index[2])
+    return [replace(indexed if ratio == OVERLAPPING else bare, ratio=ratio) for ratio in ratios[:layers]]
 
 
 def routed_experts(keys: Keys, *names: str) -> tuple[int, int]:

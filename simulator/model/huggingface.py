@@ -12,6 +12,7 @@ from simulator.model.attention import AttentionKind
 from simulator.model.config_keys import Keys, parse_config
 from simulator.model.config_parts import (
     common_fields,
+    compressed_attention,
     grouped_query,
     latent_attention,
     layer_count,
@@ -22,6 +23,7 @@ from simulator.model.config_parts import (
 )
 from simulator.model.ffn import FFN
 from simulator.model.ffn.dense import DenseFFN
+from simulator.model.ffn.hash_moe import HashMoEFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.hybrid_configs import nemotron_h, qwen3_5
 from simulator.model.quantization import stored_precision
@@ -175,6 +177,22 @@ def _deepseek(keys: Keys) -> dict[str, Any]:
     return common | {"layers": group_layers(zip(attentions, ffns, strict=True))}
 
 
+def _deepseek_v4(keys: Keys) -> dict[str, Any]:
+    """DeepSeek-V4: compressed keys, experts in every layer, in the first ones chosen by the token's id.
+
+    Hyper-connections (a few vectors a layer) and the prediction module are left out.
+    """
+    common, layers = common_fields(keys), layer_count(keys)
+    width = keys.integer("moe_intermediate_size")
+    shared = width * keys.integer("n_shared_experts", default=0, least=0)
+    shape = (*routed_experts(keys, "n_routed_experts"), width, shared)
+    hashed: FFN = HashMoEFFN(*shape, vocabulary=common["vocab_size"])
+    routed: FFN = MoEFFN(*shape, router_bias=True)
+    first = keys.integer("num_hash_layers", default=0, least=0)
+    ffns = [hashed if layer < first else routed for layer in range(layers)]
+    return common | {"layers": group_layers(zip(compressed_attention(keys, layers), ffns, strict=True))}
+
+
 def _gpt_oss(keys: Keys) -> dict[str, Any]:
     """gpt-oss: biases everywhere, attention sinks, every other layer with a window of 128, neither top-k nor top-p."""
     common, layers = common_fields(keys), layer_count(keys)
@@ -289,6 +307,7 @@ READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
     "kimi_k2": _deepseek,
     "glm4_moe_lite": _deepseek,
     "deepseek_v32": _deepseek,
+    "deepseek_v4": _deepseek_v4,
     "glm_moe_dsa": _deepseek,
     "gpt_oss": _gpt_oss,
     "llama4_text": _llama4,

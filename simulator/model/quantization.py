@@ -17,6 +17,7 @@ COMPRESSED: dict[tuple[Any, Any], str] = {
     ("int", 4): "int4",
 }
 MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4"}
+EXPERT_DTYPES = {"fp4": "mxfp4"}  # DeepSeek-V4 keeps its experts narrower than the rest
 BITS = {4: "int4", 8: "int8"}
 
 
@@ -40,7 +41,8 @@ def stored_precision(config: Mapping[str, Any]) -> Precision | None:
     if stored == "mxfp4" or "shared_experts" in skipped:
         return Precision(weights=wide, kv=_wide(dtype), experts=stored)
     attention = wide if "self_attn" in skipped else None
-    return Precision(weights=stored, kv=_wide(dtype), attention=attention, embedding=wide, head=wide)
+    experts = EXPERT_DTYPES.get(str(config.get("expert_dtype")))
+    return Precision(stored, _wide(dtype), experts, attention=attention, embedding=wide, head=wide)
 
 
 def _wide(dtype: str | None) -> str:
