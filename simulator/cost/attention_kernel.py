@@ -35,8 +35,8 @@ class Heads:
     window: Array = 0.0
 
 
-def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile: Profile) -> Array:
-    """A prompt of `length` tokens in each of the sequences, with nothing cached before it:
+def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile: Profile, before: Array = 0.0) -> Array:
+    """`length` tokens of a prompt in each of the sequences, after `before` tokens that are cached:
 
         t = launch + (work^p + longest^p)^(1/p) + (cq * B L H d * 2 + ck * B L K d * 4) / HBM
         work    = 4 B H d 128^2 * pairs of blocks / (F * plateau)
@@ -46,9 +46,11 @@ def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile:
     """
     peak, bandwidth = _sixteen_bit(profile), float(profile.chip.main_memory.bandwidth)
     rate = peak * float(kernel.plateau)
-    rows = np.ceil(length / BLOCK)
-    seen = np.where(np.asarray(heads.window) > 0, np.minimum(rows, np.ceil(heads.window / BLOCK) + 1.0), rows)
-    pairs = seen * (seen + 1.0) / 2.0 + (rows - seen) * seen
+    rows, cached = np.ceil(length / BLOCK), np.ceil(before / BLOCK)
+    most = np.where(np.asarray(heads.window) > 0, np.ceil(heads.window / BLOCK) + 1.0, rows + cached)
+    growing = np.clip(most - cached, 0.0, rows)  # rows of blocks that still see one block more than the last
+    pairs = growing * (growing + 1.0) / 2.0 + growing * cached + (rows - growing) * most
+    seen = np.minimum(rows + cached, most)
     block = 4.0 * heads.width * BLOCK**2
     work = heads.batch * heads.query * block * pairs / rate
     longest = block * seen / (rate / profile.chip.matrix.units)

@@ -54,6 +54,11 @@ class CustomAllReduce(NcclCalls):
     shape: ClassVar[tuple[str, ...]] = ("num_gpus", "message_size", "kernel_source")
     format = "allreduce_dtype"
 
+    def entry(self, row: KernelRow, kernels: ChipKernels) -> tuple[str, str] | None:
+        """A library with kernels of its own."""
+        own = kernels.collectives is not None and kernels.collectives.one_shot is not None
+        return ("collectives", "") if own else None
+
     def metric(self, cells: Mapping[str, str]) -> str:
         return "engine all_reduce, eager" if _eager(cells) else "engine all_reduce"
 

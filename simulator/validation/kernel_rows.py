@@ -89,6 +89,11 @@ def device_entry(text: str) -> aliases.Entry | None:
     return next((entry for entry in entries if entry["device"] in words), None)
 
 
+def timed_profiles() -> list[str]:
+    """Profiles of the devices that libraries were timed on."""
+    return list(dict.fromkeys(entry["profile"] for entry in aliases.table("devices") if entry["timed"]))
+
+
 def library_of(row: KernelRow) -> str | None:
     """The kernel library that a row's source and version stand for."""
     source = row.cells.get("kernel_source", "")

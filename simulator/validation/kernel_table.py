@@ -1,7 +1,7 @@
 """What all tables of single kernels share: rows, the library and the kernel that serve them, points.
 
-What a library reaches on a chip is data (stack/libraries/), picked by the source and version that a row names; a chip
-that the library was never timed on takes its `default`.
+What a library reaches on a chip is data (stack/libraries/), picked by the source and version that a row names; what
+was never timed takes the nearest (kernel_choice.py), and says so.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,13 +19,17 @@ from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
 from simulator.stack.library import ChipKernels, load_library
 from simulator.validation.compare import Place, Point
-from simulator.validation.kernel_rows import KernelRow, device_profile, library_of, read_kernel_rows
+from simulator.validation.kernel_choice import choices
+from simulator.validation.kernel_rows import KernelRow, device_profile, library_of, read_kernel_rows, timed_profiles
 from simulator.validation.rows import Row
 
 FORMAT = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "fp8_block": "fp8"}
 """Number formats as the tables call them -> as ramwise does: what is stored and computed in."""
 
 MS = 1e-3
+
+Texts = Mapping[str, str]
+NO_TEXTS: Texts = MappingProxyType({})
 
 
 class Slot(NamedTuple):
@@ -42,6 +47,7 @@ class Call(NamedTuple):
     profile: Profile
     slot: Slot
     kernels: ChipKernels
+    assumed: str = ""
 
 
 class KernelTable(ABC):
@@ -57,6 +63,7 @@ class KernelTable(ABC):
     def __init__(self, folders: Sequence[Path] = ()) -> None:
         self._catalogue = Catalogue(folders)
         self._places: dict[tuple[str, str], tuple[Place, Profile | None]] = {}
+        self._choices: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
 
     def rows(self, files: Sequence[Path]) -> list[Row]:
         """The rows of the files. Raise MeasurementError."""
@@ -86,38 +93,42 @@ class KernelTable(ABC):
             for call, members in groups
             for row, value in zip(members, self.seconds(members, call.slot, call.kernels, call.profile), strict=True)
         }
-        return [self.point(row, seconds.get(row.id), reasons) for row in rows]
+        assumed = {row.id: call.assumed for call, members in groups for row in members}
+        return [self.point(row, seconds.get(row.id), reasons, assumed) for row in rows]
 
-    def point(self, row: Row, seconds: float | None, reasons: Mapping[str, str]) -> Point:
-        """A row with its time, or the reason why it has none."""
+    def point(self, row: Row, seconds: float | None, reasons: Texts, assumed: Texts = NO_TEXTS) -> Point:
+        """A row with its time, or the reason why it has none; both kinds of words by row id."""
         family, library, _ = self.place(row)
-        return Point(row, family, library, None if seconds is None else seconds / MS, reasons.get(row.id, ""))
+        said = reasons.get(row.id, ""), assumed.get(row.id, "")
+        return Point(row, family, library, None if seconds is None else seconds / MS, *said)
 
     def calls(self, rows: Sequence[Row]) -> tuple[list[tuple[Call, list[KernelRow]]], dict[str, str]]:
         """Rows that one kernel on one chip serves, together; and the reasons of those that none does, by row id."""
-        groups: dict[tuple[str, Slot], tuple[Call, list[KernelRow]]] = {}
+        groups: dict[tuple[str, Slot, str], tuple[Call, list[KernelRow]]] = {}
         reasons: dict[str, str] = {}
         for row in map(kernel_row, rows):
-            (_, library, name), profile = self._located(row)
-            if profile is None or library == "-":
-                reasons[row.id] = (
-                    "no profile of the device" if profile is None else f"no kernel library of {row.engine}"
-                )
-                continue
-            refused = self.refused(row)
-            if refused:
-                reasons[row.id] = refused
-                continue
-            of_library = load_library(library)
-            chip = profile.chip.name if profile.chip.name in of_library.on else "default"
-            kernels = of_library.on.get(chip)
-            entry = self.entry(row, kernels) if kernels else None
-            if kernels is None or entry is None:
-                reasons[row.id] = f"library {library} has no {row.metric} of this kind on {profile.chip.name}"
-                continue
-            slot = Slot(library, chip, *entry)
-            groups.setdefault((name or "", slot), (Call(profile, slot, kernels), []))[1].append(row)
+            profile = self._located(row)[1]
+            refused = "no profile of the device" if profile is None else self.refused(row)
+            call = None if profile is None or refused else self._call(row, profile)
+            if call is None:
+                reasons[row.id] = refused or f"no kernel library has {row.metric} of this kind"
+            else:
+                groups.setdefault((call.profile.name, call.slot, call.assumed), (call, []))[1].append(row)
         return list(groups.values()), reasons
+
+    def _call(self, row: KernelRow, profile: Profile) -> Call | None:
+        """The first choice that has a kernel for the row."""
+        library = self._located(row)[0].stack
+        key = library, profile.name
+        if key not in self._choices:
+            timed = {self._catalogue.load(name).chip.name: self._catalogue.load(name) for name in timed_profiles()}
+            self._choices[key] = list(choices(None if library == "-" else library, profile, timed))
+        for name, chip, assumed in self._choices[key]:
+            kernels = load_library(name).on[chip]
+            entry = self.entry(row, kernels)
+            if entry is not None:
+                return Call(profile, Slot(name, chip, *entry), kernels, assumed)
+        return None
 
     @staticmethod
     def prepared(cells: dict[str, str], path: Path) -> dict[str, str]:

@@ -66,8 +66,6 @@ class AttentionCalls(KernelTable):
 
     def entry(self, row: KernelRow, kernels: ChipKernels) -> tuple[str, str] | None:
         decode = row.metric.startswith("decode")
-        if not decode and row.number("step"):
-            return None
         table: Sequence[AttentionKernel] = kernels.decode if decode else kernels.prefill
         found = next((place for place, kernel in enumerate(table) if _serves(kernel, row)), None)
         return None if found is None else ("decode" if decode else "prefill", str(found))
@@ -84,7 +82,8 @@ class AttentionCalls(KernelTable):
         )
         if slot.table == "decode":
             return np.asarray(decode_seconds(heads, column(rows, "step") + 1, kernels.decode[int(slot.entry)], profile))
-        return np.asarray(prefill_seconds(heads, column(rows, "isl"), kernels.prefill[int(slot.entry)], profile))
+        length, before = column(rows, "isl"), column(rows, "step")
+        return np.asarray(prefill_seconds(heads, length, kernels.prefill[int(slot.entry)], profile, before))
 
 
 def _serves(kernel: AttentionKernel, row: KernelRow) -> bool:
