@@ -57,6 +57,16 @@ def test_every_pass_runs_once_and_no_stage_does_two_things() -> None:
         assert all(end <= start for (_, end), (start, _) in pairwise(own))
 
 
+@pytest.mark.parametrize("chunks", [1, 4])
+def test_the_closed_form_is_close_for_unequal_stages(chunks: int) -> None:
+    """A first stage with the embedding and a last one with the head, as runs have: `validate` uses the closed form."""
+    stages = [WORK, *[StageWork(1.0, 1.9)] * 6, StageWork(1.06, 2.1)]
+    schedule = "interleaved" if chunks > 1 else "1f1b"
+    events = step(schedule, stages, 32, chunks, 0.01, 0.002)
+    closed = uniform_pipeline([each.forward + each.backward for each in stages], 32, chunks, 0.01, 0.2)
+    assert events.seconds == pytest.approx(closed, rel=0.03)
+
+
 def test_schedules_that_cannot_run() -> None:
     assert "no multiple of pp" in check_schedule("interleaved", 4, 6, 2)[0].what
     assert "no chunks" in check_schedule("1f1b", 4, 8, 2)[0].what

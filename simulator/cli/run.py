@@ -27,19 +27,8 @@ def run(
 ) -> None:
     """Run a scenario: a table, and a folder with summary.json, requests, a timeline and plots."""
     from simulator.report.tables import overview
-    from simulator.scenario import find_scenario, task_of
-    from simulator.scenario.samples import TASKS
 
-    task = task_of(find_scenario(scenario))
-    if task == "train":
-        from simulator.cli.train import train
-
-        train(scenario, out, change, seed, profiles, as_json, no_plots)
-        return
-    if task in TASKS:
-        from simulator.cli.samples import samples
-
-        samples(scenario, out, change, seed, profiles, as_json, no_plots)
+    if _of_another_task(scenario, out, change, seed, profiles, as_json, no_plots):
         return
     report, place = _run(scenario, out, change, seed, profiles, as_json, no_plots)
     if not as_json:
@@ -58,9 +47,36 @@ def compare(
     """Run a scenario and set its machines side by side, a column each, with ratios to the best."""
     from simulator.report.comparison import side_by_side
 
+    if _of_another_task(scenario, out, change, seed, profiles, as_json, no_plots):
+        return
     report, place = _run(scenario, out, change, seed, profiles, as_json, no_plots)
     if not as_json:
         _show(report, place, lambda width: side_by_side(report, width))
+
+
+def _of_another_task(
+    scenario: str,
+    out: Path | None,
+    change: list[str] | None,
+    seed: int | None,
+    profiles: list[Path] | None,
+    as_json: bool,
+    no_plots: bool,
+) -> bool:
+    """Run a scenario whose task is not serving; its table has a row or a column for each machine anyway."""
+    from simulator.scenario import find_scenario, task_of
+    from simulator.scenario.samples import TASKS
+
+    task = task_of(find_scenario(scenario))
+    if task == "train":
+        from simulator.cli.train import train
+
+        train(scenario, out, change, seed, profiles, as_json, no_plots)
+    elif task in TASKS:
+        from simulator.cli.samples import samples
+
+        samples(scenario, out, change, seed, profiles, as_json, no_plots)
+    return task == "train" or task in TASKS
 
 
 def _run(
