@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.automatic import automatic
 from simulator.cost.host_floor import host_floor
 from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
@@ -28,12 +29,13 @@ from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
+from simulator.model.quality import quality
 from simulator.model.recommender import Recommender
 from simulator.model.samples import SampleModel, SolverModel
 from simulator.model.solver import Jacobi, Pinn
 from simulator.provenance import weakest
 from simulator.quantity import format_quantity
-from simulator.report.samples import SampleReport, SampleRun
+from simulator.report.sample_result import SampleReport, SampleRun
 from simulator.scenario import MachineChoice, Traffic
 from simulator.scenario.placement import placement
 from simulator.scenario.samples import AnySamples, Decode, Queries, SampleScenario
@@ -44,6 +46,9 @@ from simulator.yaml_source import Source
 
 ROOM = KvLimits(blocks=2**40, block_size=2**10)
 """A query keeps nothing from step to step."""
+
+TRAINING_TOKENS = 1.5e13
+"""For what is said of a language model's quality."""
 
 BORROWED = "a layer of a recommender or solver has the overhead of one of the stack's language models; steps have none"
 
@@ -62,6 +67,7 @@ class SampleCase:
     requests: Workload
     limits: BatchLimits
     units: int
+    batch: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -94,7 +100,7 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
     for index, model in enumerate(scenario.models):
         for choice, machine in machines:
             if isinstance(model, Decode):
-                cases.append(_decoding(model, language[index], choice, machine))
+                cases += _decoding(model, language[index], choice, machine)
             else:
                 cases.append(_sampling(model, choice, machine, queries, scenario.max_batch))
     return cases
@@ -126,47 +132,48 @@ def _sampling(
     units = model.points_in_step if isinstance(model, SolverModel) else 1
     limits = BatchLimits(1, 1) if solver else BatchLimits(max_batch, max_batch)
     return SampleCase(
-        choice, machine, model, model.title, model.unit, precision, cost, requests, limits, units, (BORROWED,)
+        choice, machine, model, model.title, model.unit, precision, cost, requests, limits, units, warnings=(BORROWED,)
     )
 
 
-def _decoding(model: Decode, architecture: Architecture, choice: MachineChoice, machine: Machine) -> SampleCase:
-    """A language model that gives each of `batch` sequences a token in every step."""
+def _decoding(
+    model: Decode, architecture: Architecture, choice: MachineChoice, machine: Machine
+) -> Iterator[SampleCase]:
+    """A language model that gives each sequence of a batch a token in every step, batch by batch."""
     precision = choice.precision.over(architecture.precision or Precision())
     held = architecture.weight_bytes_per_chip(precision, machine.parallelism)
+    most = max(model.batches)
+    sizes: dict[str, Any] = {"memory_utilization": 0.9, "max_tokens": most, "max_outputs": most}
     machine = replace(machine, placement=placement(choice.placement, held, architecture.tiers))
-    sheet = capacity(
-        architecture,
-        precision,
-        machine,
-        memory_utilization=0.9,
-        block_size=16,
-        max_tokens=model.batch,
-        max_outputs=model.batch,
-    )
-    if sheet.kv_tokens < model.batch * model.context:
+    if choice.placement == "auto":
+        machine = automatic(architecture, precision, machine, kv_tokens=float(most * model.context), **sizes)
+    sheet = capacity(architecture, precision, machine, block_size=16, **sizes)
+    if sheet.kv_tokens < most * model.context:
         raise CapacityError(
-            f"{model.batch} sequences of {model.context} tokens do not fit the KV cache of {sheet.kv_tokens:,} tokens; "
+            f"{most} sequences of {model.context} tokens do not fit the KV cache of {sheet.kv_tokens:,} tokens; "
             f"use a smaller batch or context\n{sheet.text()}"
         )
-    priced = step_cost(architecture, precision, machine, model.batch, model.batch)
-    at = np.array([0, model.batch])
+    priced = step_cost(architecture, precision, machine, most, most)
     windows = [float(model.context if w is None else min(model.context, w)) for w in priced.windows]
-    contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
-    work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts])
-    cost = _step(work, machine, priced.floor.seconds, 1)
-    return SampleCase(
-        choice,
-        machine,
-        model,
-        architecture.name,
-        "token",
-        precision,
-        cost,
-        _iterations(model.iterations),
-        BatchLimits(1, 1),
-        model.batch,
-    )
+    expected = quality(architecture, precision, TRAINING_TOKENS)
+    for batch in model.batches:
+        at = np.array([0, batch])
+        contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
+        work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts])
+        yield SampleCase(
+            choice,
+            machine,
+            model,
+            architecture.name,
+            "token",
+            precision,
+            _step(work, machine, priced.floor.seconds, 1),
+            _iterations(model.iterations),
+            BatchLimits(1, 1),
+            batch,
+            batch,
+            expected.warnings,
+        )
 
 
 def _step(work: Amount, machine: Machine, floor: float, most: int) -> StepCost:
@@ -217,6 +224,7 @@ def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) ->
         "model": case.title,
         "kind": case.model.kind,
         "unit": case.unit,
+        "batch": case.batch,
         "stack": machine.stack.name,
         "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label(), "estimated")),
         "replicas": replicas,

@@ -25,8 +25,8 @@ def stream(operation: Stream, machine: Machine) -> Amount:
 
 def gather(operation: Gather, machine: Machine, load: float = 0.0) -> Amount:
     """Rows read in whole granules from the tiers of their table, waited for: `rows_seconds`, divided by the share that
-    the stack's code reaches, and the stack's time for a call (of look-ups in FFNs; the embedding's is fused). A near
-    tier that caches them serves its share. `load`: share of the main memory's bandwidth that others take meanwhile.
+    the stack's code reaches; of a table in a far tier also the stack's time for a call of the host's. A near tier that
+    caches them serves its share. `load`: share of the main memory's bandwidth that others take meanwhile.
 
     Prefetching is not in here: see `prefetch.py`.
     """
@@ -46,7 +46,7 @@ def gather(operation: Gather, machine: Machine, load: float = 0.0) -> Amount:
         return add(amounts).times(operation.repeat)
     rate = float(machine.stack.gather_rate)
     read = [Amount({name: value / rate for name, value in a.seconds.items()}, {}, a.bytes) for a in amounts]
-    if machine.stack.gather_overhead:
+    if machine.stack.gather_overhead and any(tier.far for tier, _ in machine.parts(operation.tensor)):
         some = np.asarray(operation.rows) > 0
         read.append(Amount({OVERHEAD: some * float(machine.stack.gather_overhead)}))
     return add(read).times(operation.repeat)

@@ -36,9 +36,14 @@ class Decode(ModelChoice):
     """A language model that decodes: every step gives each of `batch` sequences a token."""
 
     kind: Literal["decode"]
-    batch: Count = 64
+    batch: Count | tuple[Count, ...] = Field(64, description="Sequences; a list makes one run each.")
     context: Annotated[int, Field(ge=1, description="Tokens that each sequence has behind it.")] = 1024
     iterations: Count = 1000
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batches, one or several."""
+        return self.batch if isinstance(self.batch, tuple) else (self.batch,)
 
 
 AnySamples = Annotated[Recommender | Jacobi | Pinn | Decode, Field(discriminator="kind")]
@@ -65,7 +70,9 @@ class SampleScenario(Strict):
         strange = [model.kind for model in self.models if model.kind not in TASKS[self.task]]
         if strange:
             raise ValueError(f"task {self.task} has no kind {strange[0]}; write task: classes for all kinds")
-        titles = [model.name or model.kind for model in self.models]
+        titles = [
+            model.title(model.base) if isinstance(model, Decode) else model.name or model.kind for model in self.models
+        ]
         twice = [title for title in titles if titles.count(title) > 1]
         if twice:
             raise ValueError(f"two models are called '{twice[0]}'; give them a `name`")

@@ -106,7 +106,7 @@ class Parameters(Block):
         True, description="True: of experts in a far tier those of the batch are read. False: all are, every step."
     )
     gather_rate: Fraction = Field(Known(1.0), description="Share that its code reaches of what memory gathers (rows).")
-    gather_overhead: Overhead = Field(NONE, description="Per look-up of a layer, prefetched or not, whatever its rows.")
+    gather_overhead: Overhead = Field(NONE, description="Per look-up of a layer in a far tier, prefetched or not.")
     prefetch: bool = Field(
         False, description="True: rows known by the token ids are fetched while earlier layers run. False: waited for."
     )

@@ -1,0 +1,78 @@
+"""The scenarios that ask when memory is worth more than compute: what they claim in their first lines holds."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from simulator.api import load, run
+from simulator.hardware.catalogue import packaged_folder
+from simulator.report.sample_charts import figures
+
+
+@cache
+def report(name: str, *changes: str) -> Any:
+    return run(load(packaged_folder("scenarios") / f"{name}.yaml", *changes))
+
+
+def summaries(name: str, *changes: str) -> list[dict[str, Any]]:
+    return [result.summary for result in report(name, *changes).runs]
+
+
+def rate(found: list[dict[str, Any]], model: str, batch: int, machine: str) -> float:
+    return next(s["samples_per_s"] for s in found if (s["model"], s["batch"], s["machine"]) == (model, batch, machine))
+
+
+def test_deepseek_in_dram_is_as_fast_as_published() -> None:
+    """KT-1 and KT-3 (ktransformers, DeepseekR1_V3_tutorial.md): 8.73 and 12.208 tokens a second, within 15 %."""
+    found = summaries("dram-moe", "model[0].batch=1")
+    one, two = (s["samples_per_s"] for s in found[:2])
+    assert one == pytest.approx(8.73, rel=0.15)
+    assert two == pytest.approx(12.208, rel=0.15)
+    assert two / one == pytest.approx(12.208 / 8.73, abs=0.1)
+
+
+def test_depth_saves_time_alone_and_in_gathered_batches() -> None:
+    found = summaries("depth-vs-batching", "model[*].batch=[1, 16, 64]")
+    for model in ("early exit, lock step", "early exit, gathered"):
+        assert rate(found, model, 1, "H100") > 1.3 * rate(found, "all layers", 1, "H100")
+    lock_step, gathered, full = (
+        rate(found, model, 16, "H100") for model in ("early exit, lock step", "early exit, gathered", "all layers")
+    )
+    assert lock_step < 1.06 * full < gathered
+    assert all("no law of its loss" in s["warnings"][0] for s in found if s["model"] == "early exit, gathered")
+    assert set(figures(report("depth-vs-batching", "model[*].batch=[1, 16, 64]"))) == {"batches"}
+
+
+def test_a_table_in_dram_costs_little_and_a_slow_disk_much() -> None:
+    found = summaries("engram-placement", "model[*].batch=[1, 64, 256]")
+
+    def lost(model: str, batch: int, machine: str) -> float:
+        return 1 - rate(found, model, batch, machine) / rate(found, "no table", batch, machine)
+
+    assert lost("HBM, layer 1", 64, "prefetched") < 0.01
+    assert 0.01 < lost("DRAM, layer 1", 256, "prefetched") < 0.06 < lost("DRAM, layer 1", 1, "prefetched")
+    assert lost("SSD, layer 1", 64, "read in the forward pass, slow disk") > 0.4
+    assert lost("SSD, layer 14", 64, "prefetched, slow disk") < lost("SSD, layer 1", 64, "prefetched, slow disk")
+
+
+def test_rows_survive_a_slow_tier_and_experts_do_not() -> None:
+    found = summaries("lookup-or-experts", "model[*].batch=[1, 64]")
+    machine = "H100 and its host's DRAM"
+    for batch in (1, 64):
+        experts, table, keys = (
+            rate(found, model, batch, machine)
+            for model in ("routed experts in DRAM", "4 B + n-gram tables in DRAM", "4 B + product keys in DRAM")
+        )
+        assert table > keys > 5 * experts
+
+
+def test_three_classes_are_bound_by_different_things() -> None:
+    found = summaries("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]")
+    bound = {s["kind"]: max(s["bound_by"], key=s["bound_by"].get) for s in found}
+    assert bound["jacobi"] == "hbm"
+    assert set(figures(report("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]"))) == {
+        "samples"
+    }
