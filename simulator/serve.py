@@ -202,7 +202,7 @@ def _case(
     held = model.weight_bytes_per_chip(precision, machine.parallelism)
     machine = replace(machine, placement=placement(choice.placement, held, model.tiers))
     if choice.placement == "auto":
-        wanted = limits.max_num_seqs * float(lengths.mean())
+        wanted = max(limits.max_num_seqs * float(lengths.mean()), float(lengths.max() + limits.block_size))
         machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)
     sheet = capacity(model, precision, machine, block_size=limits.block_size, **sizes)
     longest = int(lengths.max())
@@ -317,6 +317,7 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "queue_mean": waited / makespan,
         "queue_max": most_waiting(requests),
         "running_mean": inside / makespan,
+        **({"held_by_tier_b": case.sheet.held_by_tier} if len(case.sheet.tiers) > 1 else {}),
         "kv_tokens": case.sheet.kv_tokens * replicas,
         "kv_occupancy_mean": cached,
         "kv_occupancy_max": records.kv_used_max,

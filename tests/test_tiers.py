@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator import load, run
 from simulator.cost.access import gather, rows_seconds
 from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
@@ -212,3 +215,43 @@ def test_threads_read_and_multiply_their_share_and_are_no_more_than_the_cores() 
     assert half.matrix_rate("int8") == one.matrix_rate("int8") / 2
     with pytest.raises(ScenarioError, match="65 threads on 64 cores"):
         replace(one, threads=65)
+
+
+def summaries(tmp_path: Path, machines: str, model: str = "mixtral-8x7b") -> list[dict[str, Any]]:
+    path = tmp_path / "tiers.yaml"
+    path.write_text(
+        f"""
+        model: {model}
+        machines: {machines}
+        traffic: {{concurrency: 1, isl: 500, osl: 40, requests: 2}}
+        limits: {{max_num_seqs: 1, max_num_batched_tokens: 512}}
+        """
+    )
+    return [result.summary for result in run(load(str(path))).runs]
+
+
+def test_scenarios_place_tensors_automatically_or_by_hand(tmp_path: Path) -> None:
+    machines = """
+          - {hardware: l40s, name: auto, tp: 1, placement: auto}
+          - {hardware: l40s, name: far, tp: 1, placement: {expert: ddr}}
+          - hardware: l40s
+            name: cached
+            tp: 1
+            placement: {expert: {tier: ddr, cache: {tier: gddr, capacity: 30 GiB}}}
+    """
+    auto, far, cached = summaries(tmp_path, machines)
+    assert far["bound_by"]["ddr"] > 0.9
+    assert auto["tpot_p50_ms"] < far["tpot_p50_ms"]
+    assert auto["held_by_tier_b"]["gddr"]["attention"] > 0
+    assert auto["held_by_tier_b"]["ddr"]["expert"] > 0
+    assert cached["tpot_p50_ms"] < auto["tpot_p50_ms"]  # the hottest experts, not the first layers
+
+
+def test_keys_and_values_in_the_host_s_memory_leave_room_and_cost_time(tmp_path: Path) -> None:
+    machines = """
+          - {hardware: h100-sxm-8, name: near, tp: 1}
+          - {hardware: h100-sxm-8, name: far, tp: 1, placement: {kv: ddr}}
+    """
+    near, far = summaries(tmp_path, machines, "llama-3.1-8b")
+    assert far["kv_tokens"] > 20 * near["kv_tokens"]
+    assert far["tpot_p50_ms"] > near["tpot_p50_ms"]

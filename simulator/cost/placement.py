@@ -61,6 +61,11 @@ class CapacitySheet:
         return self.tiers[0].available
 
     @property
+    def held_by_tier(self) -> dict[str, dict[str, float]]:
+        """Tier -> what it holds -> bytes on one chip."""
+        return {tier.tier: dict(tier.held) for tier in self.tiers}
+
+    @property
     def kv_tokens(self) -> int:
         """Tokens that the KV cache of a replica holds."""
         return self.kv_blocks * self.block_size
