@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost.amount import norm
+from simulator.errors import StackError
 from simulator.hardware.profile import Profile
 from simulator.model.operation import Array
+from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.library import DecodeKernel, PrefillKernel
 
 BLOCK = 128.0
 """Queries, and keys, that a flash attention kernel handles at a time."""
-
-VALUE_BYTES = 2.0
-"""Queries and outputs are 16-bit values."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,9 @@ def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile:
 
     F is the 16-bit peak for every format. The second term adds: other kernels rotate, write the cache and the output.
     """
-    peak, bandwidth = _sixteen_bit(profile), float(profile.chip.main_memory.bandwidth)
+    peak, bandwidth = profile.chip.matrix.sixteen_bit, float(profile.chip.main_memory.bandwidth)
+    if peak is None:
+        raise StackError(f"'{profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
     rate = peak * float(kernel.plateau)
     rows, cached = np.ceil(length / BLOCK), np.ceil(before / BLOCK)
     most = np.where(np.asarray(heads.window) > 0, np.ceil(heads.window / BLOCK) + 1.0, rows + cached)
@@ -54,7 +55,7 @@ def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile:
     block = 4.0 * heads.width * BLOCK**2
     work = heads.batch * heads.query * block * pairs / rate
     longest = block * seen / (rate / profile.chip.matrix.units)
-    tokens = heads.batch * length * heads.width * VALUE_BYTES
+    tokens = heads.batch * length * heads.width * ACTIVATION_BYTES
     traffic = float(kernel.query_traffic) * tokens * heads.query + float(kernel.key_traffic) * 2.0 * tokens * heads.key
     return float(kernel.launch) + norm(work, longest, float(kernel.overlap)) + traffic / bandwidth
 
@@ -76,7 +77,7 @@ def decode_seconds(heads: Heads, context: Array, kernel: DecodeKernel, profile: 
     split = np.maximum(1.0, np.minimum(np.ceil(keys / kernel.chunk), most)) if kernel.splits else 1.0
     count = blocks * split
     moved = 2.0 * heads.batch * heads.key * keys * heads.width * heads.key_bytes
-    moved = moved + 2.0 * VALUE_BYTES * heads.batch * heads.query * heads.width
+    moved = moved + 2.0 * ACTIVATION_BYTES * heads.batch * heads.query * heads.width
     rate = np.minimum(bandwidth * float(kernel.streaming), count * float(kernel.block_bandwidth))
     p = float(kernel.overlap)
     spent = norm(moved / rate, np.ceil(count / units) * float(kernel.wave), p)
@@ -84,8 +85,3 @@ def decode_seconds(heads: Heads, context: Array, kernel: DecodeKernel, profile: 
         again = 2.0 * heads.batch * heads.query * keys * heads.width * heads.key_bytes
         spent = norm(spent, again / (float(kernel.reread) * bandwidth), p)
     return float(kernel.launch) + (np.asarray(split) > 1) * float(kernel.split_overhead) + spent
-
-
-def _sixteen_bit(profile: Profile) -> float:
-    peak = profile.chip.matrix.peak
-    return float(peak["bf16"] if "bf16" in peak else peak["fp16"])

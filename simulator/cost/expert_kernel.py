@@ -9,9 +9,9 @@ import numpy as np
 from simulator.cost.amount import norm
 from simulator.hardware.profile import Profile
 from simulator.model.operation import Array
+from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.library import ExpertKernel
 
-VALUE_BYTES = 2.0
 MATRICES = 3.0
 
 
@@ -46,7 +46,7 @@ def expert_seconds(work: Experts, weight_bytes: float, peak: float, kernel: Expe
     compute = 2.0 * MATRICES * work.hidden * work.width * rows / (peak * float(kernel.plateau))
     own = float(kernel.row_traffic) * work.hidden + float(kernel.inner_traffic) * work.width
     every = float(kernel.slot_traffic) * work.hidden + float(kernel.slot_inner_traffic) * work.width
-    traffic = (own * rows + every * slots) * VALUE_BYTES / bandwidth
+    traffic = (own * rows + every * slots) * ACTIVATION_BYTES / bandwidth
     sorting = float(kernel.per_doubling) * np.log2(1.0 + slots)
     spent = norm(weights / (bandwidth * float(kernel.streaming)), compute, float(kernel.overlap))
     return float(kernel.launch) + sorting + spent + traffic

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import ceil
 
 from simulator.cost.place import Placement
-from simulator.cost.product import Tiling
+from simulator.cost.product import Tiling, tiling_of
 from simulator.cost.tier import Tier, tiers_of
 from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
@@ -15,8 +15,6 @@ from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS, tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack, of_format
-
-SIXTEEN_BIT = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -143,21 +141,16 @@ class Machine:
     @property
     def sixteen_bit_peak(self) -> float:
         """FLOP/s of the 16-bit matrix peak, to which the attention fractions refer."""
-        peaks = self.profile.chip.matrix.peak
-        for format in SIXTEEN_BIT:
-            if format in peaks:
-                return float(peaks[format]) * self.scaling * self.working
+        peak = self.profile.chip.matrix.sixteen_bit
+        if peak is not None:
+            return peak * self.scaling * self.working
         raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
 
     @cached_property
     def tiling(self) -> Tiling | None:
         """How products are cut into tiles; None where the stack does not say or the chip has no tile."""
-        tiles, matrix = self.stack.tiles, self.profile.chip.matrix
-        if tiles is None or matrix.tile is None:
-            return None
-        cache = next((float(tier.bandwidth) for tier in self.profile.chip.memory if tier.cache), float("inf"))
-        each = float("inf") if tiles.unit_bandwidth is None else float(tiles.unit_bandwidth)
-        return Tiling(matrix.tile[:2], matrix.units, each, float(tiles.wave), cache)
+        tiles = self.stack.tiles
+        return None if tiles is None else tiling_of(self.profile, tiles.unit_bandwidth, tiles.wave)
 
     @property
     def nodes(self) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from simulator.cost.amount import norm
+from simulator.hardware.profile import Profile
 from simulator.model.operation import Array
 
 SHORTEST = 256.0
@@ -42,6 +43,17 @@ class Tiling:
     cache_bandwidth: float = float("inf")
     shapes: tuple[tuple[int, int], ...] = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (2, 4), (4, 2))
     splits: tuple[int, ...] = (1, 2, 4, 8, 16)
+
+
+def tiling_of(profile: Profile, unit_bandwidth: float | None, wave: float) -> Tiling | None:
+    """That of a chip, by its smallest tile, its units and its cache; None where it has no tile. No `unit_bandwidth`: a
+    unit draws what it likes."""
+    matrix = profile.chip.matrix
+    if matrix.tile is None:
+        return None
+    cache = next((float(tier.bandwidth) for tier in profile.chip.memory if tier.cache), float("inf"))
+    each = float("inf") if unit_bandwidth is None else float(unit_bandwidth)
+    return Tiling(matrix.tile[:2], matrix.units, each, float(wave), cache)
 
 
 class Product(NamedTuple):

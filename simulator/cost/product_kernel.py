@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from simulator.cost.amount import norm
-from simulator.cost.product import Tiling, product
+from simulator.cost.product import Tiling, product, tiling_of
 from simulator.hardware.profile import Profile
 from simulator.model.operation import Array
+from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.library import ProductKernel
-
-OUTPUT_BYTES = 2.0
 
 
 def product_seconds(
@@ -26,7 +25,7 @@ def product_seconds(
     the input read as a low streaming fraction when this term is left out: 33-48 % instead of 3-5 %.)
     """
     bandwidth = float(profile.chip.main_memory.bandwidth)
-    moved = weight_bytes * (n * k + m * k) + OUTPUT_BYTES * m * n
+    moved = weight_bytes * (n * k + m * k) + ACTIVATION_BYTES * m * n
     memory = moved / (bandwidth * float(kernel.streaming))
     p = float(kernel.overlap)
     parts = product(m, n, k, peak * float(kernel.plateau), memory, p, _tiling(kernel, profile), weight_bytes)
@@ -35,9 +34,7 @@ def product_seconds(
 
 
 def _tiling(kernel: ProductKernel, profile: Profile) -> Tiling | None:
-    matrix = profile.chip.matrix
-    if matrix.tile is None:
+    tiling = tiling_of(profile, kernel.unit_bandwidth, kernel.wave)
+    if tiling is None:
         return None
-    cache = next((float(tier.bandwidth) for tier in profile.chip.memory if tier.cache), float("inf"))
-    tiling = Tiling(matrix.tile[:2], matrix.units, float(kernel.unit_bandwidth), float(kernel.wave), cache)
     return replace(tiling, shapes=kernel.shapes or tiling.shapes, splits=kernel.splits or tiling.splits)

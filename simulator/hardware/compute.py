@@ -36,6 +36,12 @@ class Matrix(Block):
         min_length=1, description="Dense peak of the whole chip by compute format; never the 2:4 sparse figure."
     )
 
+    @property
+    def sixteen_bit(self) -> float | None:
+        """FLOP/s of the 16-bit peak, bf16 before fp16; None where the chip has neither."""
+        found = self.peak.get("bf16", self.peak.get("fp16"))
+        return None if found is None else float(found)
+
 
 class Vector(Block):
     """The vector units of one chip, which run norms, softmax and sampling."""

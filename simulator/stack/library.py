@@ -121,10 +121,6 @@ class Library(Block):
     source: str = Field(min_length=1)
     on: dict[str, ChipKernels] = Field(min_length=1)
 
-    def on_chip(self, chip: str) -> ChipKernels | None:
-        """The kernels on a chip."""
-        return self.on.get(chip, self.on.get("default"))
-
 
 def library_names() -> list[str]:
     """All libraries."""

@@ -33,9 +33,5 @@ def _said(chip: str) -> str:
 
 def _apart(a: Profile, b: Profile) -> float:
     """How far the peaks and the memories of two chips lie apart, as logarithms."""
-    return abs(log(_peak(a) / _peak(b))) + abs(log(a.chip.main_memory.bandwidth / b.chip.main_memory.bandwidth))
-
-
-def _peak(profile: Profile) -> float:
-    peaks = profile.chip.matrix.peak
-    return float(next((peaks[name] for name in ("bf16", "fp16") if name in peaks), max(peaks.values())))
+    peaks = [chip.chip.matrix.sixteen_bit or max(chip.chip.matrix.peak.values()) for chip in (a, b)]
+    return abs(log(peaks[0] / peaks[1])) + abs(log(a.chip.main_memory.bandwidth / b.chip.main_memory.bandwidth))
