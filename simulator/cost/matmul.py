@@ -24,9 +24,9 @@ ATTENTION_P = 4.0
 
 def matmul(operation: Matmul, machine: Machine) -> Amount:
     """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it."""
-    reads = weight_reads(operation, machine)
+    reads = _weight_reads(operation, machine)
     there = machine.host_tier
-    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) * few_tokens(operation, machine)
+    on_host = sum((share for tier, share in reads if tier.name == there), 0.0) * _few_tokens(operation, machine)
     if not np.any(on_host):
         return _on_chip(operation, machine, reads)
     here = [(tier, share - on_host if tier.name == there else share) for tier, share in reads]
@@ -80,7 +80,7 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)
 
 
-def weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:
+def _weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:
     """(tier, share of the weight bytes read there): by the placement, and what a near tier caches from that."""
     parts: list[tuple[Tier, Array]] = list(machine.parts(operation.tensor))
     place = machine.placement.of(operation.tensor)
@@ -94,7 +94,7 @@ def weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]
     return [(machine.tiers[place.near.tier], hit), *((tier, share * (1.0 - hit)) for tier, share in parts)]
 
 
-def few_tokens(operation: Matmul, machine: Machine) -> Array:
+def _few_tokens(operation: Matmul, machine: Machine) -> Array:
     """1 where the host computes what lies with it; 0 where there is none, or in a step of so many tokens that its
     weights rather cross the link."""
     host = machine.stack.host
