@@ -2,6 +2,8 @@
 
 from simulator import load, run
 report = run(load("scenarios/four-machines.yaml"))
+
+Studies: sweep, plan, crossover; each takes the path of a study and a folder for what it finds.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.api import load, run
+    from simulator.api import crossover, load, plan, run, sweep
 
-__all__ = ["load", "run"]
+__all__ = ["crossover", "load", "plan", "run", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What Python programs use: load a scenario, run it."""
+"""What Python programs use: load a scenario, run it; studies of many."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from simulator.scenario import (
 )
 from simulator.scenario.samples import TASKS
 from simulator.serve import run as run_scenario
+from simulator.study.crossover import crossover
+from simulator.study.plan import plan
+from simulator.study.sweep import sweep
 from simulator.train import run as run_training
 from simulator.yaml_source import Source
+
+__all__ = ["Loaded", "crossover", "load", "plan", "run", "sweep"]
 
 
 @dataclass(frozen=True)

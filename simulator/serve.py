@@ -104,7 +104,7 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
             for (choice, machine), price in zip(machines, hourly, strict=True):
                 try:
-                    cases.append(_case(scenario, choice, machine, model, fitting, (terms, price)))
+                    cases.append(case_of(scenario, choice, machine, model, fitting, (terms, price)))
                 except CapacityError as error:
                     too_large.append(str(error))
     if problems:
@@ -124,6 +124,7 @@ def noting(problems: list[Problem], where: Where) -> Iterator[None]:
 
 
 def machine_of(choice: MachineChoice, index: int, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
+    """The machine that a scenario names at `index`. Raise InputError for what is wrong with it."""
     at = ("machines", index)
     profile = _profile(choice, catalogue, source.where((*at, "hardware")), source.where((*at, "change")))
     if choice.host is not None:
@@ -183,7 +184,7 @@ def prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[Hourl
     return terms, [hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles]
 
 
-def _case(
+def case_of(
     scenario: Scenario,
     choice: MachineChoice,
     machine: Machine,
@@ -191,6 +192,7 @@ def _case(
     requests: Workload,
     money: tuple[Terms, HourlyCost | None],
 ) -> Case:
+    """One model on one machine. Raise CapacityError with a sheet when it does not fit."""
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
     limits = scenario.limits
     sizes: dict[str, Any] = {

@@ -19,7 +19,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (run.run, run.compare, study.sweep, study.crossover, validate.validate, files.schema, files.init):
+for command in (
+    run.run,
+    run.compare,
+    study.sweep,
+    study.crossover,
+    study.plan,
+    validate.validate,
+    files.schema,
+    files.init,
+):
     app.command()(command)
 for name, group in (
     ("hardware", catalogues.hardware_app),

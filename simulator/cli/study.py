@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +105,42 @@ def crossover(
     for line in (f"ahead in {found.study.metric}:", *area_lines(found.areas())):
         typer.echo(line)
     typer.echo(f"{len(found.winners)} nodes, {found.computed} points computed")
+    typer.echo(f"results: {place}")
+
+
+def plan(
+    study: StudyFile,
+    out: Out = None,
+    workers: Workers = None,
+    cluster: Cluster = None,
+    profiles: Profiles = None,
+    as_json: AsJson = False,
+    no_plots: NoPlots = False,
+) -> None:
+    """Find the cheapest (or greenest, or smallest) fleet for some traffic within its SLO."""
+    from simulator.report.study_tables import plan_lines
+    from simulator.study.folder import check, plan_document, write_plan
+    from simulator.study.plan import plan as run_study
+    from simulator.study.study import find_study
+
+    file = find_study(study)
+    place = check(out or Path("ramwise-results") / file.stem)
+    with _goes_on(place), _progress(quiet=as_json) as progress:
+        found = run_study(
+            file,
+            place,
+            workers=workers or os.cpu_count() or 1,
+            cluster=cluster,
+            folders=tuple(profiles or ()),
+            progress=progress,
+        )
+        write_plan(found, file, place, plots=not no_plots)
+    document = plan_document(found)
+    if as_json:
+        sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+        return
+    for line in plan_lines(document):
+        typer.echo(line)
     typer.echo(f"results: {place}")
 
 

@@ -54,6 +54,38 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
         return fig
 
 
+def draw_front(table: DataFrame, x: str, y: str) -> Figure | None:
+    """Candidates of a plan over two things of which less is better, the front that no other beats on both as a line.
+    Filled: verified by events. None when no row has both."""
+    known = table[table[x].notna() & table[y].notna()]
+    if known.empty:
+        return None
+    with canvas.style():
+        fig = canvas.figure(4.2, 6.6)
+        ax = fig.subplots()
+        machines = list(dict.fromkeys(known["machine"]))
+        ends: list[End] = []
+        for index, machine in enumerate(machines):
+            rows = known[known["machine"] == machine]
+            color = canvas.MACHINES[index % len(canvas.MACHINES)]
+            for verified, face in ((False, "none"), (True, color)):
+                part = rows[rows["verified"] == verified]
+                ax.scatter(part[x], part[y], s=18, facecolors=face, edgecolors=color, linewidths=0.9)
+            last = rows.sort_values(x).iloc[0]
+            ends.append((float(last[x]), float(last[y]), str(machine), color))
+        front = known.sort_values([x, y])
+        front = front[front[y] < front[y].cummin().shift(fill_value=np.inf)]
+        ax.step(front[x], front[y], where="post", color=canvas.SOFT, linewidth=0.8, zorder=0)
+        for which, column in (("x", x), ("y", y)):
+            _scale(ax, which, known[column].to_numpy(dtype=float))
+        ax.set_xlabel(label(x))
+        ax.set_ylabel(label(y))
+        ax.set_title("Candidates; filled: simulated by events; line: the front", loc="left")
+        fig.draw_without_rendering()
+        _name(ax, ends)
+        return fig
+
+
 def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> list[End]:
     """The lines of one metric; their last points with their names."""
     groups = means.groupby(by, sort=False, dropna=False) if by else [((), means)]

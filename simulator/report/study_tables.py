@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.report.numerals import percent, significant
 from simulator.report.result import finite
@@ -57,3 +57,30 @@ def ranking_lines(rankings: Mapping[str, DataFrame]) -> list[str]:
 def area_lines(areas: Mapping[str, float]) -> list[str]:
     """A line for each contender: in which share of the map it is ahead."""
     return [f"{name or 'nobody meets the condition'}: {percent(share)} of the map" for name, share in areas.items()]
+
+
+def plan_lines(document: Mapping[str, Any]) -> list[str]:
+    """The answer of a plan in words; `document` is its plain data."""
+    lines = [f"{document['tried']:,} candidates tried, {document['computed']} runs simulated now"]
+    best = document["best"]
+    if best is None:
+        lines.append("no fleet keeps the SLO")
+        if document["nearest"]:
+            machine, what, factor = document["nearest"]
+            lines.append(f"nearest: {machine}: {what}, by a factor of {significant(factor)} at the best")
+    else:
+        spares = f" and {best['spares']} spare" if best["spares"] else ""
+        lines += [
+            f"best fleet: {best['nodes']}{spares} x {best['machine']}, {best['replicas']} replicas of {best['layout']} "
+            f"in {best['weights']}, at most {best['max_num_seqs']} sequences each, on {best['stack']}",
+            f"  {significant(best['cost_per_mtok_usd'])} USD per million output tokens, "
+            f"{significant(best['cost_per_hour_usd'])} USD an hour, "
+            f"{significant(best['energy_per_output_token_j'])} J per output token, "
+            f"{significant(best['average_power_w'] / 1e3)} kW on average",
+            f"  what binds a replica: {best['binding']}; it holds {significant(document['headroom'])} times the peak",
+        ]
+        lines += [
+            f"  one more {unit} carries {significant(rate)} requests/s" for unit, rate in document["buys"].items()
+        ]
+    lines += [f"not possible, {count}: {why}" for why, count in document["refused"].items()]
+    return lines

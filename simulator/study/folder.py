@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from simulator.errors import OutputError
 from simulator.report.charts import save
 from simulator.report.result import plain, version
-from simulator.report.study_charts import draw_metrics
+from simulator.report.study_charts import draw_front, draw_metrics
 from simulator.report.study_page import study_page
-from simulator.report.study_tables import area_lines, ranking_lines
+from simulator.report.study_tables import area_lines, plan_lines, ranking_lines
 from simulator.study.store import STORE
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from simulator.study.crossover import Map
+    from simulator.study.plan import Proposal
     from simulator.study.sweep import Sweep
 
 DOCUMENT = "study.json"
@@ -67,6 +68,37 @@ def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
     winners = found.winners.drop(columns=["u", "v", "weight"])
     _write(found.name, found.study.description, file, out, figures, found.table, winners, area_lines(found.areas()),
            pictures, "crossover")  # fmt: skip
+
+
+def plan_document(found: Proposal) -> dict[str, Any]:
+    """What a plan answers, as plain data."""
+    table = found.table()
+    best = table.iloc[0].to_dict() if found.fleets else None
+    document: dict[str, Any] = plain(
+        {
+            "tried": found.tried,
+            "computed": found.computed,
+            "demand": vars(found.demand),
+            "best": best,
+            "headroom": found.headroom,
+            "buys": found.buys(),
+            "sensitivity": found.sensitivity().to_dict(orient="records"),
+            "run": found.run,
+            "refused": found.refused,
+            "nearest": list(found.nearest) if found.nearest else None,
+        }
+    )
+    return document
+
+
+def write_plan(found: Proposal, file: Path, out: Path, plots: bool = True) -> None:
+    """Write what a plan found: all candidates, the answer, fronts and a page. Raise OutputError."""
+    document, table = plan_document(found), found.table()
+    drawn = draw_front(table, "cost_per_mtok_usd", "energy_per_output_token_j") if plots and len(table) else None
+    pictures = {"front": (drawn, "Cost and energy of the candidates")} if drawn is not None else {}
+    _write(
+        found.name, found.plan.description, file, out, document, table, table, plan_lines(document), pictures, "plan"
+    )
 
 
 def _write(

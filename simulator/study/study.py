@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from simulator.errors import Problem, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
-from simulator.scenario import find_scenario
+from simulator.quantity import Fraction, Known, Ratio, Seconds, Watts
+from simulator.scenario import PrecisionChoice, find_scenario
 from simulator.strict import Strict
 from simulator.study.axes import Ends, Values
 from simulator.yaml_source import Source, read_yaml, validate
@@ -90,6 +91,38 @@ class Crossover(Common):
     def shown(self) -> tuple[str, ...]:
         """The column that decides."""
         return (self.metric,)
+
+
+class Availability(Strict):
+    """Spare nodes, so that enough of them are up: each is down for the share repair / (repair + time to failure)."""
+
+    target: Fraction = Field(description="Share of the time in which the fleet is large enough, e.g. 0.999.")
+    chip_hours: Seconds = Field(
+        Known(57_500 * 3600.0, source="50-65 k GPU-hours between interruptions: Llama 3 and OPT training records"),
+        description="Time of one chip between failures of its node.",
+    )
+    repair: Seconds = Field(Known(24 * 3600.0, label="estimated"), description="Until a failed node is back.")
+    maintenance: Annotated[int, Field(ge=0)] = Field(0, description="Nodes that are always away for maintenance.")
+
+
+class Plan(Common):
+    """The best fleet for the scenario's traffic within its SLO."""
+
+    study: Literal["plan"]
+    machines: tuple[str, ...] | Literal["auto"] = Field("auto", description="Hardware profiles; auto: all of them.")
+    tp: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = Field("auto", description="auto: 1, 2, 4 ...")
+    precision: tuple[PrecisionChoice, ...] = Field((PrecisionChoice(),), min_length=1)
+    max_num_seqs: tuple[Annotated[int, Field(gt=0)], ...] = Field((32, 128, 512), min_length=1)
+    objective: Literal["cost", "energy", "chips"] = Field("cost", description="USD, joules or chips: the least wins.")
+    growth: Ratio = Field(Known(1.0), description="Factor on the traffic.")
+    day: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (), description="Load of each hour of a day, relative; the traffic is its mean, the fleet is made for its peak."
+    )
+    availability: Availability | None = None
+    power: Watts | None = Field(None, description="Most that the site can draw.")
+    nodes: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, description="Most nodes, by profile.")
+    verify: Annotated[int, Field(gt=0, le=50)] = Field(4, description="How many are simulated by events at once.")
+    replications: Annotated[int, Field(gt=0, le=100)] = Field(1, description="Seeds that all must keep the SLO.")
 
 
 S = TypeVar("S", bound=Common)

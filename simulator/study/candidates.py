@@ -1,0 +1,143 @@
+"""Candidates of a plan: machines x layouts x number formats x batch limits, and what a replica of each can hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from simulator.cost.steady import Replica, SteadyState
+from simulator.errors import CapacityError, InputError, RamwiseError
+from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.slo import Slo
+from simulator.scenario import Limits, MachineChoice, Scenario
+from simulator.scenario.model import build_model
+from simulator.serve import Case, basis, case_of, machine_of, prices
+from simulator.stack.stack import Stacks
+from simulator.study.study import Plan
+from simulator.workload import workload
+from simulator.yaml_source import Source
+
+BATCHES = 48
+"""Batches between one and the largest at which a replica is looked at, at even ratios."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A replica that keeps the SLO on average. rate: requests a second that it holds then; state: its steady state;
+    binding: what keeps it from holding more."""
+
+    case: Case
+    limits: Limits
+    replica: Replica
+    rate: float
+    state: SteadyState
+    binding: str
+
+    @property
+    def name(self) -> str:
+        """Machine, layout, number format, largest batch."""
+        weights = self.case.precision.weights
+        parts = (self.case.machine.profile.name, str(self.case.machine.parallelism), weights)
+        return f"{' '.join(parts)} x{self.limits.max_num_seqs}"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a candidate is none; for one that only misses the SLO, by which factor at the best."""
+
+    why: str
+    miss: float = float("inf")
+
+
+class Candidates:
+    """All candidates of a plan for one scenario (its first model)."""
+
+    def __init__(self, plan: Plan, scenario: Scenario, source: Source, objective: Slo, folders: Sequence[Path]) -> None:
+        self._plan, self._scenario, self._source, self._slo = plan, scenario, source, objective
+        beside = Path(source.path).resolve().parent
+        places = (*folders, beside)
+        self._catalogue, self._stacks = Catalogue(places), Stacks(places)
+        self._model = build_model(scenario.models[0], places, source.where, ("model",))
+        self._requests = workload(scenario.traffic, scenario.seed, beside, source.where(("traffic",)))
+        self.tried = 0
+        self.found: list[Candidate] = []
+        self.refused: list[tuple[str, Refusal]] = []
+        choices = list(self._choices())
+        everyone = scenario.model_copy(update={"machines": tuple(choice for choice, _ in choices)})
+        self._money = basis(everyone, self._catalogue)
+        for choice, limits in choices:
+            self.tried += 1
+            made = self._made(choice, limits)
+            if isinstance(made, Refusal):
+                self.refused.append((choice.hardware, made))
+            else:
+                self.found.append(made)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why candidates were refused -> how many, the most frequent first."""
+        return dict(Counter(refusal.why for _, refusal in self.refused).most_common())
+
+    def _choices(self) -> Iterator[tuple[MachineChoice, Limits]]:
+        plan = self._plan
+        names = self._catalogue.names() if plan.machines == "auto" else plan.machines
+        for name in names:
+            chips = self._catalogue.load(name).node.chips
+            degrees = [1 << power for power in range(12) if 1 << power <= chips] if plan.tp == "auto" else plan.tp
+            for tp, precision, seqs in product(degrees, plan.precision, plan.max_num_seqs):
+                tokens = max(self._scenario.limits.max_num_batched_tokens, seqs)
+                limits = self._scenario.limits.model_copy(
+                    update={"max_num_seqs": seqs, "max_num_batched_tokens": tokens}
+                )
+                if tp <= chips:
+                    yield MachineChoice(hardware=name, tp=tp, precision=precision), limits
+
+    def _made(self, choice: MachineChoice, limits: Limits) -> Candidate | Refusal:
+        scenario = self._scenario.model_copy(update={"limits": limits})
+        try:
+            machine = machine_of(choice, 0, self._source, self._catalogue, self._stacks)
+            if machine.parallelism.check(self._model):
+                return Refusal("the layout does not divide the model")
+            terms, (hourly,) = prices(self._money, [machine.profile])
+            if hourly is None and self._plan.objective == "cost":
+                return Refusal(f"no {terms.basis} price")
+            case = case_of(scenario, choice, machine, self._model, self._requests, (terms, hourly))
+            return self._judged(case, limits)
+        except CapacityError:
+            return Refusal("the model does not fit")
+        except InputError as error:
+            return Refusal(error.problems[0].what)
+        except RamwiseError as error:
+            return Refusal(str(error).splitlines()[0])
+
+    def _judged(self, case: Case, limits: Limits) -> Candidate | Refusal:
+        """The largest batch at which the means keep the SLO."""
+        prompt, output = float(self._requests.input_tokens.mean()), float(self._requests.output_tokens.mean())
+        room = case.sheet.kv_tokens / (prompt + output / 2)
+        most = max(1.0, min(float(limits.max_num_seqs), room))
+        replica = Replica(case.architecture, case.precision, case.machine, prompt, output, most)
+        batches = np.geomspace(1.0, most, BATCHES)
+        state = replica.at_batch(batches)
+        limits_s = {"ttft": self._slo.ttft_s, "tpot": self._slo.tpot_s, "e2el": self._slo.e2el_s}
+        reached = {
+            "ttft": state.first_s,
+            "tpot": state.step_s,
+            "e2el": state.first_s + (output - 1) * state.step_s,
+        }
+        over = {name: reached[name] / limit for name, limit in limits_s.items() if limit is not None}
+        kept = np.all([ratio <= 1.0 for ratio in over.values()], axis=0)
+        if not kept[0]:
+            worst = max(over, key=lambda name: float(over[name].min()))
+            return Refusal(f"{worst} above the SLO in the smallest batch", float(over[worst].min()))
+        last = int(np.argmin(kept)) - 1 if not kept.all() else BATCHES - 1
+        if last == BATCHES - 1:
+            binding = "max_num_seqs" if limits.max_num_seqs <= room else "KV cache"
+        else:
+            binding = max(over, key=lambda name: float(over[name][last + 1]))
+        chosen = replica.at_batch(batches[last])
+        return Candidate(case, limits, replica, float(chosen.rate[0]), chosen, binding)
