@@ -66,7 +66,7 @@ def test_a_run_prints_one_table_and_leaves_a_folder(folder: Path, ramwise: Any) 
     place = folder / "ramwise-results" / "chat"
     assert f"results: {place}" in done.stdout
     names = {path.name for path in place.iterdir()}
-    assert names == {"summary.json", "summary.txt", "requests.parquet", "timeline.json.gz", "plots"}
+    assert names == {"summary.json", "summary.txt", "requests.parquet", "timeline.json.gz", "plots", "report.html"}
     assert {path.suffix for path in (place / "plots").iterdir()} == {".png", ".svg"}
 
 

@@ -15,7 +15,7 @@ from simulator.api import load, run
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
-CASES = {"first": ("traffic.requests=200",), "four-machines": ("traffic.requests=400",)}
+CASES = {"first": ("traffic.requests=200",), "four-machines": ("traffic.requests=400",), "essay-gpt3": ("samples=4",)}
 LEFT_OUT = ("limits", "labels", "warnings", "quality")
 """Keys that say what was asked, not what came out."""
 

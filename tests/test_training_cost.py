@@ -140,6 +140,21 @@ def test_a_faster_network_never_hurts() -> None:
     assert times == sorted(times, reverse=True)
 
 
+def test_hybrid_sharding_stays_inside_a_node() -> None:
+    """Gathering eight ways over NVLink and reducing once a step beats gathering everywhere over a slow network."""
+    recipe = Recipe(512, 1, 2048, Precision("fp16"), "full")
+    slow = replace(A100, chips=256, network_override=5e9)
+    model = gpt(32, 4096, 32)
+    whole, hybrid = (step_time(model, recipe, TrainingLayout(dp=256, zero=3, shard=shard), slow) for shard in (None, 8))
+    assert hybrid.seconds < whole.seconds
+    assert hybrid.gradients > whole.gradients == 0
+    sizes = [
+        memory_sheet(model, recipe, TrainingLayout(dp=256, zero=3, shard=shard), slow).held["optimizer"]
+        for shard in (None, 8)
+    ]
+    assert sizes[1] == pytest.approx(32 * sizes[0])
+
+
 def test_more_recompute_is_slower_and_smaller() -> None:
     seconds, sizes = [], []
     for mode in ("none", "selective", "full"):

@@ -24,6 +24,8 @@ REDUCED_BYTES = 6.0
 """Of a parameter and step: 4 reduced in fp32, 2 gathered in 16 bits."""
 
 SLICE_BYTES = 4.0
+"""Of a parameter that is reduced in fp32 alone."""
+
 OPTIMIZER_BYTES = 34.0
 """Of a parameter that Adam in mixed precision reads and writes in a step (weights, gradient, master, two moments)."""
 
@@ -132,11 +134,17 @@ def _held(architecture: Architecture, layout: TrainingLayout) -> tuple[float, fl
 
 
 def gradient_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
-    """Gradients reduced and weights gathered over the replicas; FSDP does it in every micro-batch instead."""
-    if layout.zero == 3 and layout.shards > 1:
-        return 0.0
+    """Gradients reduced and weights gathered over the replicas; FSDP does it in every micro-batch instead, and with
+    hybrid sharding reduces once a step over the copies."""
     shared, experts = _held(architecture, layout)
     ranks = layout.dp * layout.cp // layout.slices
+    if layout.zero == 3 and layout.shards > 1:
+        # Hybrid sharding: what a shard has gathered is reduced over the copies of the shards.
+        copies = ranks // layout.shards
+        if copies == 1:
+            return 0.0
+        size = SLICE_BYTES * (shared + experts) / layout.shards * 2.0 * (copies - 1) / copies
+        return float(machine.stack.dp_exposed) * size / machine.ring(copies, layout.tp * layout.shards)
     total = 0.0
     if ranks > 1:
         total += REDUCED_BYTES * shared * (ranks - 1) / ranks / machine.ring(ranks, layout.tp)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import exp, log
+from math import log
 from pathlib import Path
 
 import numpy as np
@@ -87,30 +87,40 @@ def errors(asked: Sequence[TrainingQuestion], numbers: Mapping[str, float]) -> n
 
 
 def search(
-    asked: Sequence[TrainingQuestion], start: Mapping[str, float], rounds: int = 24, step: float = 0.35
+    asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds: int = 40, step: float = 0.35
 ) -> dict[str, float]:
-    """Pattern search: every number up and down by a step, which halves when nothing helps."""
+    """Pattern search: every number up and down by a step, then numbers together in random directions (valleys lie
+    across them), and further along what has helped; the step halves when nothing does."""
+    names = list(begin)
+    limits = np.log([BOUNDS[name.rpartition(": ")[2].partition(".")[0]] for name in names])
+    rng = np.random.default_rng(0)
 
-    def loss(numbers: Mapping[str, float]) -> float:
+    def loss(point: np.ndarray) -> float:
+        numbers = dict(zip(names, np.exp(point).tolist(), strict=True))
         return float(np.minimum(np.abs(errors(asked, numbers)), LIMIT).mean())
 
-    best = dict(start)
+    best = np.clip(np.log([begin[name] for name in names]), limits[:, 0], limits[:, 1])
     lowest = loss(best)
     for _ in range(rounds):
-        improved = False
-        for name, value in dict(best).items():
-            low, high = BOUNDS[name.rpartition(": ")[2].partition(".")[0]]
-            for sign in (1, -1):
-                tried = {**best, name: min(high, max(low, value * exp(sign * step)))}
+        before = best
+        directions = [*np.eye(len(names)), *rng.choice([-1.0, 0.0, 1.0], (len(names), len(names)))]
+        for direction in directions:
+            for sign in (1.0, -1.0):
+                tried = np.clip(best + sign * step * direction, limits[:, 0], limits[:, 1])
                 found = loss(tried)
                 if found < lowest - 1e-7:
-                    best, lowest, improved = tried, found, True
+                    best, lowest = tried, found
                     break
-        if not improved:
+        if best is before:
             step /= 2.0
             if step < 0.004:
                 break
-    return best
+            continue
+        further = np.clip(2.0 * best - before, limits[:, 0], limits[:, 1])
+        found = loss(further)
+        if found < lowest:
+            best, lowest = further, found
+    return dict(zip(names, np.exp(best).tolist(), strict=True))
 
 
 def fit(asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out: bool = True) -> Fit:
@@ -160,7 +170,7 @@ def main() -> None:
     found = fit(asked, start(asked, given.names), not given.no_leave_out)
     for name, value in found.numbers.items():
         low, high = BOUNDS[name.rpartition(": ")[2].partition(".")[0]]
-        print(f"{name} = {value:.4g}{' (at its bound)' if value in (low, high) else ''}")
+        print(f"{name} = {value:.4g}{' (at its bound)' if min(value / low, high / value) < 1.001 else ''}")
     for title, values in (("fit", found.errors), ("one model left out", found.left_out)):
         if len(values):
             sizes = np.abs(np.expm1(values))

@@ -1,0 +1,119 @@
+"""Training against measured runs: times, peaks of memory, scaling, and what rows mean."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simulator.cost.training_memory import memory_sheet
+from simulator.validation import MeasurementError, validate
+from simulator.validation.kinds import kind_of
+from simulator.validation.training import SHIPPED, Training, simulate
+from simulator.validation.training_fit import errors, fit, questions, search, start
+from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
+from simulator.validation.training_rows import TrainingRow
+
+GIB = 2.0**30
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[TrainingRow]:
+    return [row for row in Training().rows([SHIPPED]) if isinstance(row, TrainingRow)]
+
+
+@pytest.fixture(scope="module")
+def asked(rows: list[TrainingRow]) -> dict[str, TrainingQuestion]:
+    interpreter = TrainingInterpreter()
+    found = {row.id: interpreter.ask(row) for row in rows}
+    return {name: question for name, question in found.items() if isinstance(question, TrainingQuestion)}
+
+
+def off(question: TrainingQuestion) -> float:
+    """simulated / measured - 1."""
+    seconds = simulate(question)
+    assert isinstance(seconds, float)
+    return seconds / question.row.value - 1.0
+
+
+def test_the_columns_tell_a_file_of_training_runs() -> None:
+    assert kind_of(SHIPPED) == "training"
+
+
+def test_the_median_step_is_within_four_per_cent(asked: dict[str, TrainingQuestion]) -> None:
+    found = validate([SHIPPED]).overall
+    assert found.median_ape is not None
+    assert found.bias is not None
+    assert found.median_ape < 0.04
+    assert abs(found.bias) < 0.02
+    assert found.coverage > 0.84
+
+
+@pytest.mark.parametrize(
+    ("prefix", "pattern", "unit"),
+    [("simumax", r"peak alloc ([\d.]+) GiB", GIB), ("bloom", r"peak memory ([\d.]+)GB", 1e9)],
+)
+def test_peaks_of_memory(asked: dict[str, TrainingQuestion], prefix: str, pattern: str, unit: float) -> None:
+    found = []
+    for name, question in asked.items():
+        peak = re.search(pattern, question.row.note)
+        if name.startswith(prefix) and peak:
+            sheet = memory_sheet(question.architecture, question.recipe, question.layout, question.machine)
+            found.append(sheet.total / (float(peak[1]) * unit) - 1.0)
+    assert len(found) > 15
+    assert np.median(np.abs(found)) < 0.03
+    assert np.max(np.abs(found)) < 0.14
+
+
+def test_four_hundred_billion_parameters_from_512_to_8192_chips(asked: dict[str, TrainingQuestion]) -> None:
+    """MLPerf: the same layout with more replicas loses 11 % of its rate."""
+    series = [asked[f"mlperf-v5.0-llama31_405b-h100-n{chips}-nvidia-iter"] for chips in (512, 2048, 2432, 2560, 8192)]
+    assert max(abs(off(question)) for question in series) < 0.04
+
+
+def test_slices_over_a_data_centre_network(asked: dict[str, TrainingQuestion]) -> None:
+    """MaxText on v5e: 1 to 32 slices of 256 chips, three sizes."""
+    found = [off(q) for name, q in asked.items() if name.startswith("maxtext-v5e")]
+    assert len(found) == 18
+    assert np.median(np.abs(found)) < 0.03
+    assert np.max(np.abs(found)) < 0.08
+
+
+def test_rates_of_flops_are_undone_with_their_own_formula(asked: dict[str, TrainingQuestion]) -> None:
+    """Narayanan 2021: 1,008 B on 3,072 chips at 163 TFLOP/s, 96 B s L h^2 (1 + s/6h + V/16Lh) FLOPs a step."""
+    question = asked["narayanan21-t1-1008b"]
+    flops = 96 * 3072 * 2048 * 128 * 25600**2 * (1 + 2048 / (6 * 25600) + 51200 / (16 * 128 * 25600))
+    assert question.row.unit == "s"
+    assert question.row.value == pytest.approx(flops / 3072 / 163e12, rel=1e-3)
+
+
+def test_what_is_no_step_has_a_reason(rows: list[TrainingRow]) -> None:
+    points = {point.row.id: point for point in Training().points(rows)}
+    assert "no time or a rate" in points["palm-540b-hours"].reason.replace("not a", "no")
+    assert points["palm-540b-tps"].row.apart  # recalled
+
+
+def test_a_broken_file_says_where(tmp_path: Path) -> None:
+    header = "hardware,model,global_batch_seqs,micro_batch,recompute,metric,value,unit"
+    path = tmp_path / "runs.csv"
+    path.write_text(f"{header}\nh100-sxm-80g,GPT-175B,64,1,none,iteration_time_s,fast,s\n")
+    with pytest.raises(MeasurementError, match=r"runs.csv:2: value 'fast' is no positive number"):
+        validate([path])
+
+
+def test_a_fit_finds_the_numbers_that_made_the_times() -> None:
+    made = questions("megatron-2022")
+    truth = {"matmul.fp16": 0.7, "attention": 0.25}
+    seconds = errors(made, truth)  # log(time with these numbers / measured)
+    made = [
+        replace(question, row=replace(question.row, value=question.row.value * float(np.exp(log))))
+        for question, log in zip(made, seconds, strict=True)
+    ]
+    found = search(made, start(made, ["matmul", "attention"]))
+    assert found["matmul.fp16"] == pytest.approx(0.7, rel=0.02)
+    assert found["attention"] == pytest.approx(0.25, rel=0.15)  # a small part of these steps
+    assert np.abs(errors(made, found)).max() < 0.005
+    assert np.abs(fit(made, found).left_out).max() < 0.02
