@@ -25,7 +25,7 @@ from simulator.model.ffn.product_key_memory import ProductKeyMemory
 from simulator.model.number_format import Precision
 from simulator.model.operation import Batch, Collective, Gather, Matmul
 from simulator.model.parallelism import Parallelism
-from simulator.model.popularity import Uniform, Zipf, unique_rows
+from simulator.model.popularity import Trace, Uniform, Zipf, unique_rows
 from simulator.model.routing import touched
 from simulator.model.zoo import load_model
 from simulator.quantity import Known
@@ -281,6 +281,37 @@ def test_a_wish_for_a_tier_is_kept_and_the_table_leaves_the_near_memory(tmp_path
     held = {tier.tier: tier.held for tier in sheet.tiers}
     assert held["ddr"]["table.1"] == 2 * 16 * 1e5 * 160
     assert set(held["hbm"]) >= {"table", "attention"}
-    path.write_text(SCENARIO.replace("dtype: fp8", "dtype: fp8, tier: nvme"))
-    with pytest.raises(InputError, match=r"unknown tier of 'h100-sxm-8' 'nvme'"):
+    path.write_text(SCENARIO.replace("dtype: fp8", "dtype: fp8, tier: cxl"))
+    with pytest.raises(InputError, match=r"unknown tier of 'h100-sxm-8' 'cxl'"):
         run(load(path))
+
+
+# --- popularity of a trace --------------------------------------------------------------------------------------------
+
+
+def test_a_trace_has_as_many_distinct_rows_as_its_parts_and_the_exponent_that_made_it(tmp_path: Path) -> None:
+    weight = np.arange(1, 200_001) ** -1.1
+    ids = np.random.default_rng(3).choice(200_000, size=40_000, p=weight / weight.sum())
+    (tmp_path / "ids.csv").write_text("id\n" + "\n".join(map(str, ids)))
+    trace = Trace(trace="ids.csv").found([tmp_path])
+    assert trace.unique(1e6, 40_000.0) == len(np.unique(ids))
+    for draws in (100, 5000):
+        pieces = [len(np.unique(part)) for part in np.split(ids[: 40_000 // draws * draws], 40_000 // draws)]
+        assert trace.unique(1e6, float(draws)) == pytest.approx(np.mean(pieces), rel=0.03)
+    assert trace.exponent == pytest.approx(1.1, abs=0.1)
+    beyond = trace.unique(2e5, np.array([40_000.0, 80_000.0]))
+    assert beyond[1] == pytest.approx(unique_rows(2e5, 80_000.0, 1.1), rel=0.1)
+    assert trace.unique(50.0, 1e6) <= 50
+
+
+def test_a_scenario_reads_the_trace_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SCENARIO.replace("{zipf: 1.0}", "{trace: ids.txt}"))
+    with pytest.raises(InputError, match=r"4:7: there is no trace 'ids.txt'; give a path"):
+        run(load(path))
+    (tmp_path / "ids.txt").write_text("\n")
+    with pytest.raises(InputError, match="holds no look-up"):
+        run(load(path))
+    (tmp_path / "words.txt").write_text("the cat\ncat sat\nthe cat\nsat on\n")
+    path.write_text(SCENARIO.replace("{zipf: 1.0}", "{trace: words.txt}"))
+    assert run(load(path)).runs[0].summary["requests_completed"] == 20

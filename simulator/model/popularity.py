@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from simulator.model.operation import Array
 from simulator.quantity import Known, quantity
@@ -48,7 +52,42 @@ class Zipf(Strict):
         return unique_rows(rows, draws, float(self.zipf))
 
 
-Popularity = Uniform | Zipf
+class Trace(Strict):
+    """As often as in a recorded sequence of look-ups: n of them, row i occurring c_i times."""
+
+    trace: str = Field(description="Text or CSV file: the id of each look-up's row (a word, an n-gram), one a line.")
+
+    def found(self, folders: Iterable[Path]) -> Trace:
+        """The same with the whole path of its file. Raise ValueError where no folder has it, or it holds nothing."""
+        for place in (Path(self.trace), *(Path(folder) / self.trace for folder in folders)):
+            if place.is_file():
+                whole = Trace(trace=str(place.resolve()))
+                if not len(_counts(whole.trace)):
+                    raise ValueError(f"the trace '{self.trace}' holds no look-up; write one id a line")
+                return whole
+        raise ValueError(f"there is no trace '{self.trace}'; give a path, from here or from the scenario")
+
+    @property
+    def exponent(self) -> float:
+        """Of the Zipf law that has as many distinct rows in as many draws as the trace; caches are reckoned with it."""
+        return _exponent(self.trace)
+
+    def unique(self, rows: float, draws: Array) -> Array:
+        """Distinct rows among D draws: in a random part of the trace (rarefaction), sum_i 1 - (1 - D/n)^c_i; beyond its
+        length the Zipf law's, scaled to meet it there. Never more than R or D."""
+        counts = _counts(self.trace)
+        length = float(counts.sum())
+        sizes, often = np.unique(counts, return_counts=True)
+        asked = np.atleast_1d(np.asarray(draws, dtype=float))
+        left = np.maximum(1.0 - asked / length, 0.0)
+        inside = (often * (1.0 - left[:, None] ** sizes)).sum(axis=1)
+        scale = len(counts) / float(unique_rows(rows, length, self.exponent))
+        result = np.where(asked <= length, inside, scale * unique_rows(rows, asked, self.exponent))
+        result = np.minimum(result, np.minimum(asked, rows))
+        return result if np.ndim(draws) else float(result[0])
+
+
+Popularity = Uniform | Zipf | Trace
 
 UNIFORM = Uniform()
 
@@ -56,6 +95,34 @@ UNIFORM = Uniform()
 def assumed(exponent: float, low: float, high: float, source: str) -> Zipf:
     """A default popularity that no publication gives: estimated, with its range and where the range is from."""
     return Zipf(zipf=Known(exponent, "estimated", source, (low, high), ""))
+
+
+@lru_cache(maxsize=8)
+def _counts(path: str) -> np.ndarray:
+    """How often each row of a trace occurs, the most frequent first; a first line 'id' or '#...' is no look-up."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the trace '{path}' cannot be read: {error}") from error
+    ids = [line.split(",")[0].strip() for line in lines]
+    used = Counter(
+        item for place, item in enumerate(ids) if item and not item.startswith("#") and (place or item != "id")
+    )
+    counts = np.array(sorted(used.values(), reverse=True), dtype=float)
+    counts.setflags(write=False)
+    return counts
+
+
+@lru_cache(maxsize=8)
+def _exponent(path: str) -> float:
+    counts = _counts(path)
+    rows, length = float(len(counts)), float(counts.sum())
+    # How many rows there are is not known: some were never met. Ten times those met are taken, at most the draws.
+    low, high, support = 0.0, 3.0, max(rows + 1.0, min(10.0 * rows, length))
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if unique_rows(support, length, middle) > rows else (low, middle)
+    return (low + high) / 2.0
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,7 @@ from simulator.model.ffn.look_up import Shard, brought_together, look_up
 from simulator.model.number_format import FormatName, Precision
 from simulator.model.operation import Array, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, Parallelism
-from simulator.model.popularity import Popularity, assumed
+from simulator.model.popularity import Uniform, Zipf, assumed
 from simulator.model.samples import Count, SampleModel
 
 TABLES = Path(__file__).parent / "recommenders"
@@ -64,7 +64,7 @@ class Recommender(SampleModel):
     rank: Count = 512
     top: tuple[Count, ...] = (1024, 1024, 512, 256, 1)
     dtype: Annotated[FormatName, Field(description="Of the tables.")] = "fp32"
-    popularity: Popularity = ITEMS
+    popularity: Uniform | Zipf = ITEMS
     shard: Shard = "row"
 
     @property

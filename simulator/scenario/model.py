@@ -13,6 +13,8 @@ from simulator.model.architecture import Architecture
 from simulator.model.assembly import Change, with_ffns
 from simulator.model.depth import AnyDepth
 from simulator.model.ffn.choice import AnyFFN
+from simulator.model.ffn.kind import FFN
+from simulator.model.popularity import Trace
 from simulator.model.zoo import load_model
 from simulator.problems import Location, Places
 from simulator.strict import Strict
@@ -37,7 +39,7 @@ class ModelChoice(Strict):
         changes, problems = [], []
         for index, choice in enumerate(self.ffn):
             try:
-                ffn, places = choice.build(), choice.places(architecture.layer_count)
+                ffn, places = _traced(choice.build(), folders), choice.places(architecture.layer_count)
             except ValueError as error:
                 problems.append(_problem(error, where((*at, "ffn", index))))
                 continue
@@ -52,6 +54,14 @@ class ModelChoice(Strict):
             except ValueError as error:
                 raise ScenarioError(_problem(error, where((*at, "depth")))) from error
         return replace(changed, name=self.title(architecture.name))
+
+
+def _traced(ffn: FFN, folders: Sequence[Path]) -> FFN:
+    """The FFN with the file of its trace found. Raise ValueError where it is not."""
+    popularity = getattr(ffn, "popularity", None)
+    if not isinstance(popularity, Trace):
+        return ffn
+    return replace(ffn, popularity=popularity.found(folders))  # type: ignore[type-var]
 
 
 def _problem(error: ValueError, where: Where) -> Problem:
