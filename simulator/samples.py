@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ import numpy as np
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.automatic import automatic
 from simulator.cost.host_floor import host_floor
+from simulator.cost.layer_groups import group_seconds
 from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
 from simulator.cost.step import StepCost, cost_of, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
+from simulator.engine.depth import Path as DepthPath
+from simulator.engine.depth import Policy, prefixes, simulate_depth
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, offline
@@ -27,6 +31,7 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.steady import saturation
 from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
+from simulator.model.depth.early_exit import EarlyExit
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.quality import quality
@@ -47,10 +52,23 @@ from simulator.yaml_source import Source
 ROOM = KvLimits(blocks=2**40, block_size=2**10)
 """A query keeps nothing from step to step."""
 
+EVENT_TOKENS = 20_000
+"""Tokens of a run of events: throughputs to about one per cent."""
+
 TRAINING_TOKENS = 1.5e13
 """For what is said of a language model's quality."""
 
 BORROWED = "a layer of a recommender or solver has the overhead of one of the stack's language models; steps have none"
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Tokens of different depth as events: paths through groups of layers, and what each group takes."""
+
+    paths: tuple[DepthPath, ...]
+    seconds: list[list[float]]
+    policy: Policy
+    in_flight: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ class SampleCase:
     limits: BatchLimits
     units: int
     batch: int | None = None
+    exits: Exits | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -156,6 +175,7 @@ def _decoding(
     priced = step_cost(architecture, precision, machine, most, most)
     windows = [float(model.context if w is None else min(model.context, w)) for w in priced.windows]
     expected = quality(architecture, precision, TRAINING_TOKENS)
+    exits = _exits(model, architecture, precision, machine) if model.events else None
     for batch in model.batches:
         at = np.array([0, batch])
         contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
@@ -172,8 +192,22 @@ def _decoding(
             BatchLimits(1, 1),
             batch,
             batch,
+            exits and replace(exits, in_flight=model.in_flight or 4 * batch),
             expected.warnings,
         )
+
+
+def _exits(model: Decode, architecture: Architecture, precision: Precision, machine: Machine) -> Exits:
+    """Groups of layers between the exits of a model, and the shares of the tokens that leave after each."""
+    if not isinstance(model.depth, EarlyExit) or model.events is None:
+        raise ScenarioError("events are of tokens with early exits; write depth: {kind: early_exit, ...}")
+    layers = architecture.layer_count
+    shares = model.depth.shares(layers)
+    edges = [0, *shares, layers]
+    sizes = [after - before for before, after in pairwise(edges)]
+    seconds = group_seconds(architecture, precision, machine, sizes, float(model.context), max(model.batches))
+    leaving = [*shares.values(), max(0.0, 1.0 - sum(shares.values()))]
+    return Exits(prefixes(leaving), seconds, model.events, 0)
 
 
 def _step(work: Amount, machine: Machine, floor: float, most: int) -> StepCost:
@@ -205,7 +239,35 @@ def execute(case: SampleCase, scenario: SampleScenario) -> SampleRun:
     machine, replicas = case.machine, case.choice.replicas
     table = StepTable(case.cost, machine)
     records = simulate(case.requests, table, case.limits, ROOM, replicas=replicas)
-    return SampleRun(_summary(case, scenario, records))
+    summary = _summary(case, scenario, records)
+    return SampleRun(summary if case.exits is None else summary | _as_events(case, case.exits, scenario.seed))
+
+
+def _as_events(case: SampleCase, exits: Exits, seed: int) -> dict[str, Any]:
+    """What tokens of different depth make of the case's figures; joules and bounds are not told for events."""
+    batch = case.batch or 1
+    found = simulate_depth(
+        exits.paths,
+        exits.seconds,
+        policy=exits.policy,
+        sequences=batch if exits.policy == "lock_step" else exits.in_flight,
+        batch=batch,
+        tokens=max(EVENT_TOKENS, 20 * exits.in_flight),
+        seed=seed,
+    )
+    rate = found.tokens_per_second * case.choice.replicas
+    chips = case.machine.parallelism.chips * case.choice.replicas
+    if exits.policy == "pipeline":
+        chips *= len(exits.seconds)
+    return {
+        "chips": chips,
+        "samples_per_s": rate,
+        "step_ms": 1e3 * batch * case.choice.replicas / rate,
+        "groups_busy": list(found.busy),
+        "groups_batch_mean": list(found.batch),
+        **dict.fromkeys(("samples_per_joule", "energy_per_sample_j", "average_power_w", "energy_j", "bound_by")),
+        **dict.fromkeys(("mfu", "mbu", "utilisation", "energy_by_component_j")),
+    }
 
 
 def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from simulator.api import load, run
+from simulator.errors import InputError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.report.sample_charts import figures
 
@@ -44,6 +46,49 @@ def test_depth_saves_time_alone_and_in_gathered_batches() -> None:
     assert lock_step < 1.06 * full < gathered
     assert all("no law of its loss" in s["warnings"][0] for s in found if s["model"] == "early exit, gathered")
     assert set(figures(report("depth-vs-batching", "model[*].batch=[1, 16, 64]"))) == {"batches"}
+
+
+EVENTS = """\
+task: classes
+model:
+  - {kind: decode, name: lock, BASE, batching: lock_step}}
+  - {kind: decode, name: lock events, BASE, batching: lock_step}, events: lock_step}
+  - {kind: decode, name: gathered, BASE, batching: depth_wise}}
+  - {kind: decode, name: gathered events, BASE, batching: depth_wise}, events: depth_wise, in_flight: 512}
+  - {kind: decode, name: pipeline, BASE, batching: lock_step}, events: pipeline, in_flight: 512}
+machines: [{hardware: h100-sxm-8, name: one, tp: 1}]
+"""
+BASE = "base: llama-3.1-8b, batch: [1, 32], context: 512, depth: {kind: early_exit, missing_kv: share, exits: "
+
+
+def test_events_agree_with_the_closed_forms_that_steps_are_priced_with(tmp_path: Path) -> None:
+    """Lock step; gathered with sequences to spare; a pipeline turns at the pace of its first group, of three."""
+    path = tmp_path / "a.yaml"
+    path.write_text(EVENTS.replace("BASE", BASE + "{8: 0.25, 16: 0.25}"))
+    found = [result.summary for result in run(load(path)).runs]
+    for batch in (1, 32):
+        assert rate(found, "lock events", batch, "one") == pytest.approx(rate(found, "lock", batch, "one"), rel=0.02)
+        even = rate(found, "gathered", batch, "one")
+        assert rate(found, "gathered events", batch, "one") == pytest.approx(even, rel=0.02)
+    pipeline = next(s for s in found if (s["model"], s["batch"]) == ("pipeline", 32))
+    assert pipeline["chips"] == 3
+    assert pipeline["groups_busy"][0] > 0.97
+    assert 1.5 < pipeline["samples_per_s"] / rate(found, "lock", 32, "one") < 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("BASE, batching: lock_step}", "base: llama-3.1-8b, depth: {kind: full}", "events are of tokens with early"),
+        ("events: pipeline", "events: lock_step", "in_flight belongs to events"),
+        ("events: pipeline", "events: pipelines", "did you mean 'pipeline'"),
+    ],
+)
+def test_events_that_mean_nothing_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(EVENTS.replace(old, new).replace("BASE", BASE + "{8: 0.25}"))
+    with pytest.raises(InputError, match=message):
+        load(path)
 
 
 def test_a_table_in_dram_costs_little_and_a_slow_disk_much() -> None:

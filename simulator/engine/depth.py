@@ -69,10 +69,9 @@ def simulate_depth(
         for group in range(len(seconds)):
             env.process(_serve(floor, (group,), batch))
     env.run(until=floor.finished)
-    runs = np.maximum(floor.runs, 1)
-    return DepthRun(
-        floor.emitted / env.now, tuple((floor.busy / env.now).tolist()), tuple((floor.served / runs).tolist())
-    )
+    busy = np.minimum(floor.busy / env.now, 1.0)  # the last run may not be over
+    batch_mean = floor.served / np.maximum(floor.runs, 1)
+    return DepthRun(floor.emitted / env.now, tuple(busy.tolist()), tuple(batch_mean.tolist()))
 
 
 class _Floor:

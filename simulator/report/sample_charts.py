@@ -51,9 +51,10 @@ def draw_batches(runs: Runs) -> Figure:
         axes = fig.subplots(len(machines), 3, squeeze=False)
         for row, machine in zip(axes, machines, strict=True):
             for ax, (key, label) in zip(row, columns, strict=True):
-                canvas.logarithmic(ax, "y", [float(s[key]) for s in runs if s["machine"] == machine])
+                canvas.logarithmic(ax, "y", [s[key] for s in runs if s["machine"] == machine and s[key]])
                 for index, model in enumerate(models):
-                    points = [(s["batch"], s[key]) for s in runs if (s["machine"], s["model"]) == (machine, model)]
+                    mine = [s for s in runs if (s["machine"], s["model"]) == (machine, model)]
+                    points = [(s["batch"], s[key]) for s in mine if s[key]]
                     if points:
                         style = {"color": LINES[index % 10], "marker": MARKS[index % 10], "markersize": 3.5}
                         ax.plot(*zip(*sorted(points), strict=True), label=model, linewidth=1.2, **style)

@@ -39,7 +39,7 @@ def overview(report: SampleReport) -> Group:
             f"{significant(s['samples_per_s'])} {s['unit']}s",
             "saturated" if s["saturated"] else latency,
             significant(s["energy_per_sample_j"]),
-            significant(s["average_power_w"] / 1e3),
+            significant(s["average_power_w"] and s["average_power_w"] / 1e3),
             ", ".join(f"{name} {percent(share)}" for name, share in _largest(s["bound_by"], 2)),
         )
     warned = dict.fromkeys(str(w) for run in report.runs for w in run.summary["warnings"])

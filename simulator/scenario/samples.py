@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from simulator.model.depth.early_exit import EarlyExit
 from simulator.model.recommender import Recommender
 from simulator.model.solver import Jacobi, Pinn
 from simulator.quantity import Rate
@@ -39,6 +40,20 @@ class Decode(ModelChoice):
     batch: Count | tuple[Count, ...] = Field(64, description="Sequences; a list makes one run each.")
     context: Annotated[int, Field(ge=1, description="Tokens that each sequence has behind it.")] = 1024
     iterations: Count = 1000
+    events: Literal["lock_step", "depth_wise", "pipeline"] | None = Field(
+        None,
+        description="Of a model with early exits: each token's own depth, as events. pipeline: the layers between two "
+        "exits on chips of their own, so many times those of the layout.",
+    )
+    in_flight: Count | None = Field(None, description="Sequences that `events` holds; four batches when left out.")
+
+    @model_validator(mode="after")
+    def _exits(self) -> Decode:
+        if self.events is not None and not isinstance(self.depth, EarlyExit):
+            raise ValueError("events are of tokens with early exits; write depth: {kind: early_exit, ...}")
+        if self.in_flight is not None and self.events in (None, "lock_step"):
+            raise ValueError("in_flight belongs to events: depth_wise or pipeline; in lock step it is the batch")
+        return self
 
     @property
     def batches(self) -> tuple[int, ...]:
