@@ -111,7 +111,8 @@ def _tokens(operation: Matmul, machine: Machine) -> Array:
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:
-    """t = ((pairs * FLOPs / F)^4 + (keys * bytes / W)^4)^(1/4): a straight line in the context.
+    """t = ((pairs * FLOPs / F)^4 + (keys * bytes / W)^4)^(1/4): a straight line in the context. Keys that several chips
+    hold are read by each, unless the stack cuts them over the batch.
 
     F = 16-bit peak * the stack's fraction for the phase, W = bandwidth * its fraction for the cache, tier by tier.
     """
@@ -121,7 +122,7 @@ def attention(operation: Attention, machine: Machine) -> Amount:
     else:
         fraction = float(stack.prefill_attention)
     flops = operation.pairs * operation.flops_per_pair
-    moved = operation.keys * operation.bytes_per_key
+    moved = operation.keys * operation.bytes_per_key / (operation.copies if stack.sharded else 1.0)
     parts = machine.parts("kv")
     fraction_read = float(stack.kv_streaming)
     reading = {t.name: moved * share / machine.streaming_bandwidth(t, fraction_read) for t, share in parts}

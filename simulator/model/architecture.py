@@ -243,7 +243,7 @@ class Architecture:
         tokens, hidden = share.tokens, self.hidden_size
         operations: list[Operation] = [self._look_up(tokens, parallelism, precision)]
         if self.embedding_norm:
-            operations.append(_norm("embedding norm", tokens, hidden, 1))
+            operations.append(_norm("embedding norm", tokens, hidden, 1, parallelism.tp))
         for layer in self.layers:
             operations += self._layer(layer, share, all_tokens, parallelism, precision, zipf)
         if parallelism.pp > 1:
@@ -251,7 +251,7 @@ class Architecture:
             stage = parallelism.tp * parallelism.dp
             hops = parallelism.pp - 1
             operations.append(Collective("stage to stage", "send_receive", size, parallelism.pp, hops, stage))
-        operations.append(_norm("final norm", tokens, hidden, 1))
+        operations.append(_norm("final norm", tokens, hidden, 1, parallelism.tp))
         columns = ceil(self.vocab_size / parallelism.tp)
         tensor = "embedding" if self.tied_embeddings else "head"
         stored = precision.format_of(tensor)
@@ -278,7 +278,8 @@ class Architecture:
             {window: value * (part * use.seen) for window, value in share.decode_context.items()},
             {window: value * (part * use.seen) for window, value in share.prefill_pairs.items()},
         )
-        operations: list[Operation] = [_norm("norms", here.tokens, hidden, self.norms(layer) * runs)]
+        norms = _norm("norms", here.tokens, hidden, self.norms(layer) * runs, parallelism.tp)
+        operations: list[Operation] = [norms]
         if layer.attention:
             operations += layer.attention.operations(hidden, here, parallelism, precision, runs)
             # In a parallel block the FFN's all-reduce carries the sum of both.
@@ -313,5 +314,5 @@ class Architecture:
         return Gather("embedding", "embedding", rows, rows, row_bytes, 1.0, "token")
 
 
-def _norm(name: str, tokens: Array, hidden: int, repeat: Array) -> Vector:
-    return Vector(name, tokens * (NORM_FLOPS * hidden), tokens * (4 * hidden * ACTIVATION_BYTES), repeat)
+def _norm(name: str, tokens: Array, hidden: int, repeat: Array, copies: int) -> Vector:
+    return Vector(name, tokens * (NORM_FLOPS * hidden), tokens * (4 * hidden * ACTIVATION_BYTES), repeat, copies)

@@ -138,6 +138,7 @@ class GroupedQueryAttention:
                 prefill=(4.0 * query, cached),
                 format=precision.format_of("kv"),
                 repeat=repeat,
+                copies=max(1.0, parallelism.tp / self.kv_heads),
             ),
             Matmul("output projection", batch.tokens, hidden, query, stored, "attention", 1.0, repeat),
         ]

@@ -61,6 +61,7 @@ class Attention:
     phase 'decode': one query a sequence, so pairs = keys = the batch's decode_context[window].
     phase 'prefill': pairs = prefill_pairs[window]; keys are read once per tile of queries.
     flops_per_pair and bytes_per_key are per chip and layer (4*heads*head_dim, and K plus V, or MLA's latent).
+    copies: chips of the tensor-parallel group that hold the same keys.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Attention:
     bytes_per_key: float
     format: str
     repeat: Array = 1.0
+    copies: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -108,12 +110,14 @@ class Gather:
 
 @dataclass(frozen=True)
 class Vector:
-    """Element-wise work: norms, activations, rotary embedding, residual adds. FLOPs and bytes through the near tier."""
+    """Element-wise work: norms, activations, rotary embedding, residual adds. FLOPs and bytes through the near tier.
+    copies: chips of the tensor-parallel group that each do all of it, to the same values."""
 
     name: str
     flops: Array
     bytes: Array
     repeat: Array = 1.0
+    copies: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def scores(
     prefill: tuple[float, float],
     format: str,
     repeat: Array,
+    copies: float = 1.0,
 ) -> list[Operation]:
     """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key).
 
@@ -29,11 +30,11 @@ def scores(
     found: list[Operation] = []
     if batch.decode_context:
         keys = _of_window(batch.decode_context, window)
-        found.append(Attention("decode attention", "decode", keys, keys, *decode, format, repeat))
+        found.append(Attention("decode attention", "decode", keys, keys, *decode, format, repeat, copies))
     if batch.prefill_pairs:
         pairs = _of_window(batch.prefill_pairs, window)
         keys = pairs / QUERY_TILE
-        found.append(Attention("prefill attention", "prefill", pairs, keys, *prefill, format, repeat))
+        found.append(Attention("prefill attention", "prefill", pairs, keys, *prefill, format, repeat, copies))
     return found
 
 
