@@ -321,16 +321,17 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
     batch = float(running[1]) if running else amount(row.concurrency_or_batch)
     if batch is None or batch <= 0:
         return Reason("batch not stated")
-    # A prompt's row may leave the output out, and a decode's row the prompt.
+    # A prompt's row may leave the output out, and a decode's row the prompt; some rows carry a guess.
     defaults = [
         e
         for e in aliases.longest("lengths", engine=row.engine)
-        if aliases.plain(row.note).startswith(aliases.plain(e["note"]))
+        if aliases.plain(row.note).startswith(aliases.plain(e["note"])) and e["metric"] in ("", row.metric)
     ]
     lengths = []
     for name in ("input_len", "output_len"):
-        length = amount(getattr(row, name))
-        if length is None and defaults and defaults[0][name]:
+        stated = getattr(row, name)
+        length = amount(stated)
+        if defaults and defaults[0][name] and (length is None or stated == defaults[0]["guessed"]):
             length = float(defaults[0][name])
         lengths.append(length)
     prompt, output = lengths
