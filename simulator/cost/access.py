@@ -53,8 +53,8 @@ def gather(operation: Gather, machine: Machine, load: float = 0.0) -> Amount:
 
 
 def vector(operation: Vector, machine: Machine) -> Amount:
-    """The bytes of element-wise work; its FLOPs hide behind them on every machine here. A stack that cuts hidden vectors
-    over a tensor-parallel group spares its chips the work of the others."""
+    """The bytes of element-wise work; its FLOPs hide behind them on every machine here. A stack that cuts what a
+    tensor-parallel group would copy spares its chips the work of the others."""
     moved = operation.bytes / (operation.copies if machine.stack.sharded else 1.0)
     return stream(Stream(operation.name, "activation", moved, operation.repeat), machine)
 

@@ -100,8 +100,8 @@ class Parameters(Block):
     overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
     sharded: bool = Field(
         False,
-        description="True: what tensor parallelism copies on its chips is cut over them: hidden vectors between products "
-        "and, over the batch, keys and values of fewer heads than chips (in time; capacity counts copies).",
+        description="True: what tensor parallelism copies on its chips is cut over them: hidden vectors between "
+        "products and, over the batch, keys of fewer heads than chips (in time; capacity counts copies).",
     )
     activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
     far_streaming: dict[str, Fraction] = Field(
