@@ -255,3 +255,20 @@ def test_keys_and_values_in_the_host_s_memory_leave_room_and_cost_time(tmp_path:
     near, far = summaries(tmp_path, machines, "llama-3.1-8b")
     assert far["kv_tokens"] > 20 * near["kv_tokens"]
     assert far["tpot_p50_ms"] > near["tpot_p50_ms"]
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.floats(0.0, 1.0), st.sampled_from(["attention", "expert", "router"]), st.integers(1, 4))
+def test_bytes_are_conserved_wherever_tensors_lie(share: float, tensor: str, tp: int) -> None:
+    """Of a whole step, whatever is cut between two tiers; and a larger near share never makes it slower."""
+    model, precision = load_model("mixtral-8x7b"), Precision()
+    shares = ((1.0, 0.0), (share, 1.0 - share), (0.0, 1.0))
+    places = [
+        {tensor: Place({name: part for name, part in zip(("hbm", "ddr"), cut, strict=True) if part})} for cut in shares
+    ]
+    steps = [step_cost(model, precision, machine(place, tp=2 ** (tp - 1)), 16, 1).tokens for place in places]
+    whole = [sum(np.asarray(moved)[16] for moved in step.bytes.values()) for step in steps]
+    assert whole == pytest.approx([whole[0]] * 3)
+    seconds = [step.total_seconds[16] for step in steps]
+    assert seconds[0] <= seconds[1] * (1 + 1e-9)
+    assert seconds[1] <= seconds[2] * (1 + 1e-9)

@@ -28,9 +28,8 @@ def automatic(
     """The machine with every tensor class placed by its heat: bytes read in a decode step over bytes held.
 
     The step has `max_outputs` sequences. From the hottest on, each class goes to the nearest tier with room, cut layer
-    by layer where it is too large for what is left. What the machine's placement names stays there.
-    Activations, logits and `kv_tokens` of cache come first; where the
-    cache alone would not fit, it keeps half of the main memory.
+    by layer where it is too large for what is left; what the machine's placement names stays there. Activations, logits
+    and `kv_tokens` of cache come first; where the cache alone would not fit, it keeps half of the main memory.
     """
     layout = machine.parallelism
     held = held_bytes(architecture, precision, layout, max_tokens, max_outputs)
