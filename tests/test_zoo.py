@@ -191,3 +191,19 @@ def test_gemma_has_five_windows_to_one_full_layer() -> None:
     assert {(layer.attention.window, layer.count) for layer in model.layers if layer.attention} == {(32, 10), (None, 2)}
     # Four norms a layer of the width, two of the head, and the last one.
     assert model.parameters_by_class()["norm"] == 12 * (4 * 64 + 2 * 16) + 64
+
+
+def test_a_model_is_told_by_its_shape_where_there_is_no_config(tmp_path: Path) -> None:
+    """Megatron's GPT of 96 layers: 12*d^2 a layer without biases, and the words."""
+    path = tmp_path / "gpt.json"
+    numbers = {"model_type": "shape", "layers": 96, "hidden": 12288, "heads": 96, "vocab": 51200}
+    path.write_text(json.dumps(numbers))
+    model = load_model(path)
+    assert model.parameters_by_class()["attention"] + model.parameters_by_class()["ffn"] == 96 * 12 * 12288**2
+    assert model.parameters_by_class()["embedding"] == 51200 * 12288
+    path.write_text(json.dumps({**numbers, "experts": 4, "top_k": 2, "ffn": 1024, "matrices": 3, "kv_heads": 8}))
+    assert load_model(path).parameters_by_class()["expert"] == 96 * 4 * 3 * 1024 * 12288
+    path.write_text(json.dumps({**numbers, "heads": 7, "layers": 0}))
+    with pytest.raises(ModelError) as caught:
+        load_model(path)
+    assert "7 heads do not divide hidden 12288" in str(caught.value) and "layers is 0" in str(caught.value)

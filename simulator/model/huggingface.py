@@ -27,6 +27,7 @@ from simulator.model.ffn.hash_moe import HashMoEFFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.hybrid_configs import nemotron_h, qwen3_5
 from simulator.model.quantization import stored_precision
+from simulator.model.shape_config import shape
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str | None = None) -> Architecture:
@@ -321,4 +322,5 @@ READERS: dict[str, Callable[[Keys], dict[str, Any]]] = {
     "qwen3_5_text": qwen3_5,
     "qwen3_5_moe_text": qwen3_5,
     "nemotron_h": nemotron_h,
+    "shape": shape,
 }
