@@ -257,6 +257,8 @@ WRONG = {
     "layer": ("[1, 14]", "[1, 32]", r"4:7: layer 32 is not one of 0 to 31"),
     "range": ("[1, 14]", '["1 to 3"]', r"'1 to 3' is no layer; write a number"),
     "both": ("layers: [1, 14]", "layers: [1], every: 2", r"layers and every both"),
+    "none": ("[1, 14]", "[]", r"layers is an empty list"),
+    "too few": ("every: 8", "every: 80", r"5:7: every 80 leaves no layer of 32; write 32 or less"),
     "zero": ("rows: 1e5", "rows: 0", r"4:50: rows should be greater than 0, not 0"),
     "exponent": ("zipf: 1.0", "zipf: -1", r"zipf"),
     "top": ("keys: 256", "keys: 8", r"top_m 32 is more than the 8 half-keys; write top_m: 8"),
@@ -315,3 +317,18 @@ def test_a_scenario_reads_the_trace_beside_it(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("the cat\ncat sat\nthe cat\nsat on\n")
     path.write_text(SCENARIO.replace("{zipf: 1.0}", "{trace: words.txt}"))
     assert run(load(path)).runs[0].summary["requests_completed"] == 20
+
+
+def test_a_machine_places_and_caches_tables_that_the_model_wanted_elsewhere(tmp_path: Path) -> None:
+    """`placement: {table: ...}` is of all tables, each cached in the same share."""
+    path = tmp_path / "a.yaml"
+    cached = "placement: {table: {tier: ddr, cache: {tier: hbm, capacity: 100 MB}}}"
+    text = SCENARIO.replace("dtype: fp8", "dtype: fp8, tier: hbm").replace("tp: 1}", f"tp: 1, {cached}}}")
+    path.write_text(text)
+    scenario, source = read_scenario(path)
+    held = {tier.tier: tier.held for tier in prepare(scenario, source)[0].sheet.tiers}
+    tables = {tensor: size for tensor, size in held["ddr"].items() if tensor.startswith("table")}
+    assert set(tables) == {"table", "table.1"}
+    caches = {tensor: held["hbm"][f"{tensor} cache"] for tensor in tables}
+    assert sum(caches.values()) == pytest.approx(100e6)
+    assert caches["table"] / tables["table"] == pytest.approx(caches["table.1"] / tables["table.1"])

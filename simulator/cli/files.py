@@ -10,18 +10,21 @@ import typer
 
 
 def schema(
-    what: Annotated[str, typer.Argument(metavar="scenario|training|hardware|stack|training-stack")] = "scenario",
+    what: Annotated[
+        str, typer.Argument(metavar="scenario|training|samples|hardware|stack|training-stack")
+    ] = "scenario",
 ) -> None:
     """Print the JSON Schema of scenarios, hardware profiles or stacks, for editors."""
     from simulator.errors import InputError, unknown
     from simulator.hardware.profile import Profile
-    from simulator.scenario import Scenario, TrainingScenario
+    from simulator.scenario import SampleScenario, Scenario, TrainingScenario
     from simulator.stack.stack import Stack
     from simulator.stack.training_stack import TrainingStack
 
     kinds: dict[str, Any] = {
         "scenario": Scenario,
         "training": TrainingScenario,
+        "samples": SampleScenario,
         "hardware": Profile,
         "stack": Stack,
         "training-stack": TrainingStack,

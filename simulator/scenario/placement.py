@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from simulator.cost.place import Near, Place, Placement, Policy
 from simulator.hardware.memory import TierName
+from simulator.model.number_format import tensor_class
 from simulator.quantity import Bytes, Fraction
 from simulator.strict import Strict
 
@@ -74,8 +75,12 @@ def placement(
     """
     places = {tensor: Place({tier: 1.0}) for tensor, tier in wishes}
     if isinstance(choice, Places):
-        chosen = {tensor: getattr(choice, tensor) for tensor in Places.model_fields}
-        places |= {tensor: _place(one, held.get(tensor, 0.0)) for tensor, one in chosen.items() if one is not None}
+        for kind in Places.model_fields:
+            one = getattr(choice, kind)
+            if one is not None:
+                alike = [tensor for tensor in held if tensor_class(tensor) == kind] or [kind]
+                place = _place(one, sum(held.get(tensor, 0.0) for tensor in alike))
+                places |= dict.fromkeys(alike, place)
     return Placement(places)
 
 

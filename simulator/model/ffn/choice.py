@@ -32,12 +32,16 @@ class FFNChoice(Strict):
         None, description="True: added to the FFN that is there. False: in its place. Tables are added when left out."
     )
     dtype: FormatName | None = Field(None, description="Number format of its table or weights.")
-    tier: Tier | None = Field(None, description="Memory tier of its table or weights; automatic when left out.")
+    tier: Tier | None = Field(
+        None, description="Memory tier of its table or weights; a machine's `placement` goes before."
+    )
 
     @model_validator(mode="after")
     def _buildable(self) -> FFNChoice:
         if self.layers is not None and self.every is not None:
             raise ValueError("layers and every both say which layers; keep one of them")
+        if self.layers == ():
+            raise ValueError("layers is an empty list; leave it out for all layers")
         for item in self.layers or ():
             if isinstance(item, str) and not _RANGE.fullmatch(item):
                 raise ValueError(f"'{item}' is no layer; write a number from 0, or a range such as 3-60")
@@ -52,6 +56,8 @@ class FFNChoice(Strict):
     def places(self, layer_count: int) -> list[int]:
         """The layers of a model with so many. Raise ValueError for one that it does not have."""
         if self.every is not None:
+            if self.every > layer_count:
+                raise ValueError(f"every {self.every} leaves no layer of {layer_count}; write {layer_count} or less")
             return list(range(self.every - 1, layer_count, self.every))
         if self.layers is None:
             return list(range(layer_count))
