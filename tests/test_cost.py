@@ -400,3 +400,17 @@ def test_decode_attention_depends_on_the_format_of_the_cache() -> None:
         for form in ("bf16", "fp8")
     ]
     assert times[1] == pytest.approx(2 * times[0], rel=1e-6)
+
+
+def test_a_stack_that_shards_cuts_what_its_chips_would_copy() -> None:
+    copied, sharded = (machine("tpu-v6e-16", 16, stack__sharded=flag) for flag in (False, True))
+    norm = Vector("norm", 1e6, 1e9, 1.0, copies=16)
+    assert cost_of(norm, copied).total_seconds == pytest.approx(16 * cost_of(norm, sharded).total_seconds)
+    model = load_model("llama-3.1-70b")  # 8 key-value heads on 16 chips: each head is on two of them
+    batch = Batch(8.0, 8.0, {None: 8e4}, {})
+    reads = [o for o in model.forward(batch, copied.parallelism, Precision()) if isinstance(o, Attention)]
+    assert {o.copies for o in reads} == {2.0}
+    for read in reads:
+        assert sum(cost_of(read, copied).bytes.values()) == 2 * sum(cost_of(read, sharded).bytes.values())
+    whole = [o for o in model.forward(batch, Parallelism(tp=8), Precision()) if isinstance(o, Attention)]
+    assert {o.copies for o in whole} == {1.0}
