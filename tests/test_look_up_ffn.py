@@ -4,6 +4,7 @@ written wrong in a scenario is answered with its place."""
 from __future__ import annotations
 
 import csv
+import pickle
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -332,3 +333,11 @@ def test_a_machine_places_and_caches_tables_that_the_model_wanted_elsewhere(tmp_
     caches = {tensor: held["hbm"][f"{tensor} cache"] for tensor in tables}
     assert sum(caches.values()) == pytest.approx(100e6)
     assert caches["table"] / tables["table"] == pytest.approx(caches["table.1"] / tables["table.1"])
+
+
+def test_a_scenario_with_tables_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SCENARIO.replace("base: llama-3.1-8b", "base: llama-3.1-8b\n  depth: {kind: early_exit}"))
+    scenario, _ = read_scenario(path)
+    assert pickle.loads(pickle.dumps(scenario)) == scenario
+    assert str(scenario.models[0]) == "llama-3.1-8b + ngram_table + product_key_memory + early_exit"

@@ -33,6 +33,10 @@ class ModelChoice(Strict):
         kinds = [choice.kind for choice in self.ffn] + ([self.depth.kind] if self.depth else [])
         return self.name or " + ".join([base, *dict.fromkeys(kinds)])
 
+    def __str__(self) -> str:
+        """What tables call it."""
+        return self.title(self.base)
+
     def build(self, folders: Sequence[Path], where: Places, at: Location) -> Architecture:
         """The architecture; `at` is the model's place in the scenario. Raise ScenarioError, ModelError."""
         architecture = load_model(self.base, folders)

@@ -42,7 +42,7 @@ class Scenario(Strict):
             raise ValueError("model is an empty list; write model: llama-3.1-8b")
         if not self.machines:
             raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8}]")
-        names = [model if isinstance(model, str) else model.title(model.base) for model in self.models]
+        names = [str(model) for model in self.models]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
             raise ValueError(f"model names '{twice[0]}' twice; write each model once, or give them a `name`")

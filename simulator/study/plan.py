@@ -237,7 +237,7 @@ class _Bench:
         machine = candidate.case.choice.model_copy(update={"replicas": replicas})
         scenario = self.scenario.model_copy(
             update={
-                "model": self.scenario.models[0],
+                "model": str(self.scenario.models[0]),
                 "machines": (machine,),
                 "limits": candidate.limits,
                 "traffic": _faster(self.scenario.traffic, factor),

@@ -84,11 +84,12 @@ def choice_of(name: str, kind: type[FFN]) -> type[FFNChoice]:
         field: (hint, ... if defaults[field] is MISSING else defaults[field]) for field, hint in written(kind).items()
     }
     title = "".join(part.capitalize() for part in name.split("_"))
-    model: type[FFNChoice] = create_model(title, __base__=FFNChoice, __doc__=kind.__doc__, **own)
+    model: type[FFNChoice] = create_model(title, __base__=FFNChoice, __module__=__name__, __doc__=kind.__doc__, **own)
     return model
 
 
 CHOICES = {name: choice_of(name, kind) for name, kind in FFN_KINDS.items()}
+globals().update({choice.__name__: choice for choice in CHOICES.values()})  # studies send scenarios to other processes
 
 if TYPE_CHECKING:
     AnyFFN = FFNChoice
