@@ -38,6 +38,9 @@ from simulator.stack.training_stack import TrainingStacks
 from simulator.yaml_source import Source
 
 DAY_S, HOUR_S = 86_400.0, 3600.0
+HOPELESS = 3.0
+"""Failures in the time of one checkpoint from which a run gets nowhere: one interval in 20 would be kept."""
+
 RECOMPUTES: tuple[Recompute, ...] = ("none", "selective", "full")
 
 
@@ -283,6 +286,12 @@ def _whole_run(scenario: TrainingScenario, case: TrainingCase, work: float, seed
     detection = float(given.detection) if given else 0.0
     best = optimal_interval(pause, write, mean_between(kinds), detection + restart) if kinds else work
     interval = best if checkpoints.interval == "auto" else float(checkpoints.interval)
+    cycle, between = interval + max(write, pause), mean_between(kinds)
+    if cycle > HOPELESS * between:
+        what = (
+            f"a failure every {between:.3g} s lets no checkpoint through, which takes {cycle:.3g} s with its interval"
+        )
+        raise ScenarioError(Problem(what, None, "use a larger mtbf, fewer chips, or a shorter checkpoints.interval"))
     plan = LongRunPlan(
         work,
         max(min(interval, work), 1e-6),

@@ -152,6 +152,7 @@ def test_offloading_frees_memory_and_takes_time(tmp_path: Path) -> None:
         ("machines[0].parallelism.vpp=2 batch.global_batch=20", "they are no multiple of pp"),
         ("machines[0].hardware=h100-smx-8", "did you mean 'h100-sxm-8'"),
         ("machines[0].stack=megatron-2020", "unknown training stack 'megatron-2020'; did you mean"),
+        ("failures={components:&{a:&{mtbf:&1&h}}} checkpoints.interval=10&h", "lets no checkpoint through"),
         ("tokens=null", "write tokens: 3e11, or steps: 100000"),
         ("batch.micro_batch=0", "greater than 0|must be|more than 0|positive"),
         ("model=llama-9", "unknown model 'llama-9'"),
@@ -160,7 +161,7 @@ def test_offloading_frees_memory_and_takes_time(tmp_path: Path) -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
-        report(tmp_path, GOOD, *change.split())
+        report(tmp_path, GOOD, *(part.replace("&", " ") for part in change.split()))
 
 
 def test_a_model_that_is_too_large_shows_its_sheet(tmp_path: Path) -> None:

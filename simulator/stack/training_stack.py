@@ -36,6 +36,7 @@ class TrainingStack(TrainingParameters):
     on: dict[str, TrainingOnOneChip] = Field(
         default_factory=dict, description="Numbers that differ on one chip, by the chip's or the profile's name."
     )
+    preferred: tuple[str, ...] = Field((), description="Chips that get this stack when a scenario names none.")
     notes: str = ""
 
     def on_profile(self, profile: Profile) -> TrainingStack:
@@ -85,11 +86,12 @@ class TrainingStacks:
         return self._loaded[name]
 
     def default(self, profile: Profile, where: Where | None = None) -> TrainingStack:
-        """The newest stack with numbers for this chip, else the newest of its family."""
+        """The stack that this chip prefers, else the newest with numbers for it, else the newest of its family."""
         stacks = [self.load(name) for name in self.paths()]
         fitting = [stack for stack in stacks if profile.family in stack.families]
+        liked = [stack for stack in fitting if profile.chip.name in stack.preferred]
         own = [stack for stack in fitting if {profile.name, profile.chip.name} & set(stack.on)]
         if not fitting:
             what = f"no training stack runs on '{profile.name}' ({profile.family})"
             raise StackError(Problem(what, where, "known: " + ", ".join(stack.name for stack in stacks)))
-        return max(own or fitting, key=lambda stack: (stack.date, stack.name))
+        return max(liked or own or fitting, key=lambda stack: (stack.date, stack.name))
