@@ -16,12 +16,13 @@ from simulator.cost.training_memory import MemorySheet, memory_sheet
 from simulator.cost.training_power import Power, run_power
 from simulator.cost.training_search import MICRO_BATCHES, Candidate, search
 from simulator.cost.training_step import Recipe, StepTime, step_time
-from simulator.engine.failures import FailureKind, LongRunPlan, long_run, mean_between, optimal_interval
+from simulator.engine.failures import FailureKind, LongRunPlan, mean_between, optimal_interval
 from simulator.engine.pipeline import PipelineRecord, StageWork
 from simulator.engine.pipeline import step as run_pipeline
 from simulator.engine.schedules import DECIDING, check_schedule
 from simulator.errors import CapacityError, InputError, Problem, ScenarioError
 from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.long_run import long_run_summary
 from simulator.metrics.training import HFU, MFU, step_rates
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -305,31 +306,9 @@ def _whole_run(scenario: TrainingScenario, case: TrainingCase, work: float, seed
         given.spares if given else None,
         float(given.repair) if given else 0.0,
     )
-    histories = [long_run(plan, seed + number) for number in range(scenario.samples if kinds else 1)]
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(history, name) for history in histories]))
-
-    goodputs = [history.goodput for history in histories]
-    elapsed = [history.elapsed for history in histories]
-    counts = [sum(history.interruptions.values()) for history in histories]
-    return {
-        "elapsed_s": mean("elapsed"),
-        "elapsed_p5_p95_s": [float(np.quantile(elapsed, q)) for q in (0.05, 0.95)],
-        "goodput": mean("goodput"),
-        "goodput_p5_p95": [float(np.quantile(goodputs, q)) for q in (0.05, 0.95)],
-        "interruptions": float(np.mean(counts)),
-        "interruptions_by_component": {
-            name: float(np.mean([history.interruptions.get(name, 0) for history in histories])) for name in kinds
-        },
-        "lost_work_s": mean("lost"),
-        "checkpoint_s": mean("checkpoints"),
-        "down_s": mean("down") + mean("waiting"),
+    return long_run_summary(plan, scenario.samples, seed) | {
         "checkpoint_bytes": size,
-        "checkpoint_write_s": write,
-        "checkpoint_interval_s": plan.interval,
         "optimal_interval_s": best if kinds else None,
-        "histories": len(histories),
     }
 
 

@@ -1,0 +1,38 @@
+"""What long runs with failures come to: means over drawn histories, and the middle 90 % of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simulator.engine.failures import LongRunPlan, long_run
+
+
+def long_run_summary(plan: LongRunPlan, samples: int, seed: int) -> dict[str, Any]:
+    """Keys of a summary: time, goodput (effective training time), interruptions, and what they cost."""
+    histories = [long_run(plan, seed + number) for number in range(samples if plan.failures else 1)]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(history, name) for history in histories]))
+
+    goodputs = [history.goodput for history in histories]
+    elapsed = [history.elapsed for history in histories]
+    counts = [sum(history.interruptions.values()) for history in histories]
+    return {
+        "elapsed_s": mean("elapsed"),
+        "elapsed_p5_p95_s": [float(np.quantile(elapsed, q)) for q in (0.05, 0.95)],
+        "goodput": mean("goodput"),
+        "goodput_p5_p95": [float(np.quantile(goodputs, q)) for q in (0.05, 0.95)],
+        "interruptions": float(np.mean(counts)),
+        "interruptions_by_component": {
+            name: float(np.mean([history.interruptions.get(name, 0) for history in histories]))
+            for name in plan.failures
+        },
+        "lost_work_s": mean("lost"),
+        "checkpoint_s": mean("checkpoints"),
+        "down_s": mean("down") + mean("waiting"),
+        "checkpoint_write_s": plan.write,
+        "checkpoint_interval_s": plan.interval,
+        "histories": len(histories),
+    }
