@@ -72,6 +72,8 @@ def assumed(arrivals: Arrivals, known: aliases.Entry) -> str:
 def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> Arrivals | Reason:
     if not known.get("slo"):
         return Reason("limits of the latency not known")
+    if known["speculative"] == scenario:
+        return Reason("speculative decoding")
     try:
         return Arrivals(slo=preset(f"{known['slo']}-{scenario}"), seconds=seconds)
     except RamwiseError as error:

@@ -16,6 +16,7 @@ NOT_STATED = Reason("layout not stated")
 _THREADS = re.compile(r"(\d+) threads")
 _DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
 _CORES = "tensorcores ("
+_ATTENTION_COPIED = re.compile(r"attention DP enabled", re.IGNORECASE)  # TensorRT-LLM counts its ranks as tp
 _GATHERED = "wg "  # weight-gathered layouts of Pope et al.
 
 
@@ -79,6 +80,9 @@ def _degrees(row: Row, chips: int | None) -> Parallelism | Reason:
     degrees = {name: degree for name, degree in stated.items() if degree}
     if len(degrees) < len(stated):
         return NOT_STATED
+    if _ATTENTION_COPIED.search(row.note) and not row.dp:
+        ranks = degrees["tp"]
+        degrees |= {"tp": 1, "dp": ranks, "ep": ranks}
     copies = degrees["pp"] * degrees["dp"]
     if chips and degrees["tp"] * copies < chips and degrees["ep"] > 1 and chips % copies == 0:
         degrees["tp"] = chips // copies  # vLLM counts the ranks of the experts, which the attention shares
