@@ -49,11 +49,12 @@ def arrivals(row: Row, known: aliases.Entry) -> Arrivals | Reason:
     count = _COUNT.search(row.note)
     requests = int(count[1].replace(",", "")) if count else None
     seconds = None if requests else float(known.get("seconds") or UNSTATED)
+    least = int(known.get("queries") or 1)
     rate = _RATE.search(words)
     if _AT_ONCE.match(words):
-        return Arrivals(requests=requests, seconds=seconds)
+        return Arrivals(requests=requests, seconds=seconds, least=least)
     if rate:
-        return Arrivals(rate=float(rate[1]), requests=requests, seconds=seconds)
+        return Arrivals(rate=float(rate[1]), requests=requests, seconds=seconds, least=least)
     if _LARGEST.search(words):
         return _within_slo(known, "interactive" if _TIGHTER.search(words) else "server", seconds)
     if words:

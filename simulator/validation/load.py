@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import ceil, exp
+from math import ceil
 from os import cpu_count
 
 import numpy as np
@@ -28,7 +28,6 @@ from simulator.engine.records import RunRecords
 from simulator.errors import CapacityError, RamwiseError
 from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
-from simulator.metrics.throughput import throughput
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.validation.steps import Step, step_seconds
@@ -43,6 +42,7 @@ SEARCHES = 8
 LONGEST = 100_000
 """Requests of a run that has one replica; a longer benchmark is cut."""
 
+REFINEMENTS = 6
 SEED = 7
 BLOCK = 32
 PERCENTILES = (50, 90, 95, 99)
@@ -54,19 +54,24 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Lengths:
-    """Log-normal lengths by their mean; `sigma` of the logarithm, 0: all alike. `longest`: what is longer is cut."""
+    """Log-normal lengths; `sigma` of the logarithm, 0: all alike. Longer ones are cut to `longest`; `mean` is that of
+    the lengths so cut."""
 
     mean: float
     sigma: float = 0.0
     longest: int | None = None
 
     def draw(self, count: int, rng: Generator, room: int) -> np.ndarray:
-        """[count] tokens, at most `room`; cut ones make the mean a little smaller."""
+        """[count] tokens, at most `room`."""
         longest = min(room, self.longest or room)
         if not self.sigma:
             return traffic.fixed(max(1, min(round(self.mean), longest)), count)
-        median = self.mean * exp(-(self.sigma**2) / 2)
-        return traffic.lognormal(median, self.sigma, count, rng, maximum=longest)
+        shape = np.exp(self.sigma * rng.standard_normal(count))
+        scale = self.mean / shape.mean()
+        for _ in range(REFINEMENTS):  # what is cut must be made up for by the others
+            lengths = np.clip(np.rint(scale * shape), 1, longest)
+            scale *= min(self.mean, 0.9 * longest) / lengths.mean()
+        return np.asarray(lengths, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,14 @@ class Limits:
 @dataclass(frozen=True)
 class Arrivals:
     """When requests come: `rate` per second (Poisson), `concurrency` in flight, or else all at once; with an `slo`, at
-    the largest rate that keeps it. A run has so many `requests`, or lasts so many `seconds`."""
+    the largest rate that keeps it. A run has so many `requests`, or lasts `seconds` and has at least `least`."""
 
     rate: float | None = None
     concurrency: int | None = None
     slo: Slo | None = None
     requests: int | None = None
     seconds: float | None = None
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,8 @@ class Bench:
         """Every metric, from one run; at the largest rate that keeps an SLO, the rates alone."""
         arrivals = self._load.arrivals
         if arrivals.slo is None:
-            return _read(*self.run(arrivals, MOST))
+            records, share = self.run(arrivals, MOST)
+            return _latencies(records) | {name: rate / share for name, rate in _rates(records, arrivals).items()}
         rate = self._largest_rate(arrivals.slo)
         prompt, output = self._load.inputs.mean, self._load.outputs.mean
         return {"request_rate": rate, "output_rate": rate * output, "total_rate": rate * (prompt + output)}
@@ -213,7 +220,7 @@ class Bench:
         count = arrivals.requests
         if count is None:
             rate = arrivals.rate or self.held * load.replicas
-            count = ceil(rate * (arrivals.seconds or 0.0))
+            count = max(arrivals.least, ceil(rate * (arrivals.seconds or 0.0)))
         replicas = max(1, min(load.replicas, load.replicas * most // count))
         share = replicas / load.replicas
         count = max(1, min(round(count * share), LONGEST))
@@ -240,7 +247,7 @@ class Bench:
         return StepTable(cost, load.machine)
 
 
-def _read(records: RunRecords, share: float) -> Figures:
+def _latencies(records: RunRecords) -> Figures:
     requests = records.requests
     found: Figures = {}
     for name, seconds in (("ttft", ttft_s(requests)), ("tpot", tpot_s(requests)), ("e2el", e2el_s(requests))):
@@ -249,12 +256,20 @@ def _read(records: RunRecords, share: float) -> Figures:
             found[f"{name}_mean"] = float(np.mean(known))
             ranks = np.percentile(known, PERCENTILES)
             found |= {f"{name}_p{rank}": float(value) for rank, value in zip(PERCENTILES, ranks, strict=True)}
-    rates = throughput(requests)
-    for name, rate in (
-        ("output_rate", rates["output_throughput"]),
-        ("total_rate", rates["total_token_throughput"]),
-        ("request_rate", rates["request_throughput"]),
-    ):
-        found[name] = (rate or 0.0) / share
-    found["makespan"] = rates["makespan_s"] or 0.0
+    found["makespan"] = float(np.max(requests.finish_s) - np.min(requests.arrival_s))
     return found
+
+
+def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
+    """Of the whole of a run with so many requests; of a run by the clock, which may well last longer, those between its
+    first and its last twentieth of answers."""
+    requests = records.requests
+    tokens = requests.output_tokens, requests.input_tokens + requests.output_tokens, np.ones(len(requests))
+    order = np.argsort(requests.finish_s)
+    ends = requests.finish_s[order]
+    cut = len(order) // 20 if arrivals.seconds is not None else 0
+    start = ends[cut - 1] if cut else float(np.min(requests.arrival_s))
+    inside = order[cut : len(order) - cut]
+    seconds = float(ends[len(order) - cut - 1] - start)
+    names = ("output_rate", "total_rate", "request_rate")
+    return {name: float(np.sum(each[inside])) / seconds for name, each in zip(names, tokens, strict=True)}

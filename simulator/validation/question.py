@@ -35,6 +35,11 @@ LOAD = "load"
 STATIC = ("batch_latency", "batch_rate", "prefill")
 """Readings of batches that start at once."""
 
+LAYOUT_CHOSEN = "layout not stated: the one that holds most requests, or the quickest with room"
+
+HEADROOM = 1.2
+"""What a layout must hold of the rate at which requests come, so that they do not queue."""
+
 FULL = 0.92
 """Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
 LLM-Inference-Bench: beyond it static batches are no longer static)."""
@@ -180,21 +185,29 @@ class Interpreter:
             for layout in layouts
             for machine in [self._machine(profile, stack, layout)]
         ]
-        load = self._holding_most(loads)
+        load = self._fittest(loads) if loads else Reason("layout not stated")
         if isinstance(load, Reason):
             return load
-        unstated = "layout not stated: the one that holds most requests" if isinstance(stated, Reason) else ""
+        unstated = (
+            "layout not stated: the one that holds most requests, or the quickest with room"
+            if isinstance(stated, Reason)
+            else ""
+        )
         assumed = "; ".join(filter(None, [assumed, unstated, demand.assumed(arrivals, known)]))
         return Question(row, model, load.machine, precisions, figure, chips=chips, assumed=assumed, load=load)
 
-    def _holding_most(self, loads: Sequence[Load]) -> Load | Reason:
-        """Of several layouts the one that holds most requests when more are waiting."""
+    def _fittest(self, loads: Sequence[Load]) -> Load | Reason:
+        """Of several layouts the one that holds most requests when more are waiting; at a rate, the one with most chips
+        a replica, and so the quickest, among those with HEADROOM."""
         if len(loads) == 1:
             return loads[0]
-        key = tuple(replace(load, arrivals=Arrivals()).key for load in loads)
+        rate = loads[0].arrivals.rate
+        key = tuple(replace(load, arrivals=Arrivals(rate=rate)).key for load in loads)
         if key not in self._most:
             held = [requests_held(load) for load in loads]
-            self._most[key] = held.index(max(held)) if max(held, default=0.0) > 0.0 else -1
+            roomy = [i for i, most in enumerate(held) if rate and most >= HEADROOM * rate]
+            best = max(roomy, key=lambda i: loads[i].machine.parallelism.chips) if roomy else held.index(max(held))
+            self._most[key] = best if held[best] > 0.0 else -1
         most = self._most[key]
         return Reason("weights and KV cache do not fit") if most < 0 else loads[most]
 
