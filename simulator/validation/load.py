@@ -42,6 +42,9 @@ SEARCHES = 8
 LONGEST = 100_000
 """Requests of a run that has one replica; a longer benchmark is cut."""
 
+FILLINGS = 5
+"""How many times over a run by the clock, everything there at once, fills the batch at least."""
+
 REFINEMENTS = 6
 SEED = 7
 BLOCK = 32
@@ -220,7 +223,8 @@ class Bench:
         count = arrivals.requests
         if count is None:
             rate = arrivals.rate or self.held * load.replicas
-            count = max(arrivals.least, ceil(rate * (arrivals.seconds or 0.0)))
+            full = 0 if arrivals.rate else FILLINGS * load.replicas * min(self._seats, self._batch.max_num_seqs)
+            count = max(arrivals.least, full, ceil(rate * (arrivals.seconds or 0.0)))
         replicas = max(1, min(load.replicas, load.replicas * most // count))
         share = replicas / load.replicas
         count = max(1, min(round(count * share), LONGEST))
@@ -262,12 +266,14 @@ def _latencies(records: RunRecords) -> Figures:
 
 def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
     """Of the whole of a run with so many requests; of a run by the clock, which may well last longer, those between its
-    first and its last twentieth of answers."""
+    first and its last answers."""
     requests = records.requests
     tokens = requests.output_tokens, requests.input_tokens + requests.output_tokens, np.ones(len(requests))
     order = np.argsort(requests.finish_s)
     ends = requests.finish_s[order]
-    cut = len(order) // 20 if arrivals.seconds is not None else 0
+    whole = arrivals.seconds is None
+    # Of answers that start together the first end together: those of the first batch and the last one are left out.
+    cut = 0 if whole else len(order) // (20 if arrivals.rate else FILLINGS)
     start = ends[cut - 1] if cut else float(np.min(requests.arrival_s))
     inside = order[cut : len(order) - cut]
     seconds = float(ends[len(order) - cut - 1] - start)
