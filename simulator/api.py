@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simulator.report.result import Report
 from simulator.report.sample_result import SampleReport
-from simulator.report.training_result import TrainingReport
+from simulator.report.training.result import TrainingReport
 from simulator.samples import run as run_samples
 from simulator.scenario import (
     SampleScenario,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from simulator.cost.money import HourlyCost, Terms, common_basis
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_memory import MemorySheet, memory_sheet
-from simulator.cost.training_power import Power, run_power
-from simulator.cost.training_search import MICRO_BATCHES, Candidate, search
-from simulator.cost.training_step import Recipe, StepTime, step_time
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.memory import MemorySheet, memory_sheet
+from simulator.cost.training.power import Power, run_power
+from simulator.cost.training.search import MICRO_BATCHES, Candidate, search
+from simulator.cost.training.step import Recipe, StepTime, step_time
 from simulator.engine.failures import FailureKind, LongRunPlan, mean_between, optimal_interval
 from simulator.engine.pipeline import PipelineRecord, StageWork
 from simulator.engine.pipeline import step as run_pipeline
@@ -27,15 +27,15 @@ from simulator.metrics.training import HFU, MFU, step_rates
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import divisors
-from simulator.model.training import Recompute, looked_up
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.micro_batch import Recompute, looked_up
 from simulator.provenance import weakest
-from simulator.report.training_result import TrainingReport, TrainingRun
+from simulator.report.training.result import TrainingReport, TrainingRun
 from simulator.scenario import Money, TrainingScenario
 from simulator.scenario.model import build_model
 from simulator.scenario.training import ParallelismChoice, TrainingMachineChoice
 from simulator.serve import noting, prices
-from simulator.stack.training_stack import TrainingStacks
+from simulator.stack.training.stack import TrainingStacks
 from simulator.yaml_source import Source
 
 DAY_S, HOUR_S = 86_400.0, 3600.0

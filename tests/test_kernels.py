@@ -19,11 +19,11 @@ from simulator.cost.product_kernel import product_seconds
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
 from simulator.stack.library import Library, ProductKernel, library_names, load_library
-from simulator.validation.fit_kernels import fitted, jobs
-from simulator.validation.kernel_fit import Job, fit
-from simulator.validation.kernel_rows import KernelRow
-from simulator.validation.kernel_skew import balanced, skewed
-from simulator.validation.kernels import KERNEL_TABLES, Products
+from simulator.validation.kernels.fit import fitted, jobs
+from simulator.validation.kernels.fitting import Job, fit
+from simulator.validation.kernels.kind import KERNEL_TABLES, Products
+from simulator.validation.kernels.rows import KernelRow
+from simulator.validation.kernels.skew import balanced, skewed
 from simulator.validation.kinds import shipped as files
 from simulator.validation.rows import MeasurementError
 from simulator.validation.validation import Validation, validate

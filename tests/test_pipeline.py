@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from simulator.cost.training_step import uniform_pipeline
+from simulator.cost.training.step import uniform_pipeline
 from simulator.engine.pipeline import StageWork, step
 from simulator.engine.schedules import check_schedule
 

@@ -10,10 +10,10 @@ import pytest
 
 from simulator.api import load
 from simulator.errors import CapacityError, ScenarioError
-from simulator.report.training_folder import write
-from simulator.report.training_result import TrainingReport
-from simulator.report.training_tables import plain_text
-from simulator.report.training_timeline import trace
+from simulator.report.training.folder import write
+from simulator.report.training.result import TrainingReport
+from simulator.report.training.tables import plain_text
+from simulator.report.training.timeline import trace
 from simulator.scenario import TrainingScenario, read_training
 from simulator.train import run
 

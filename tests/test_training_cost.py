@@ -6,23 +6,23 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_memory import memory_sheet
-from simulator.cost.training_step import Recipe, step_time
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.memory import memory_sheet
+from simulator.cost.training.step import Recipe, step_time
 from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.training import step_rates
 from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
-from simulator.model.backward import backward
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Matmul
 from simulator.model.saved import saved_bytes
-from simulator.model.training import MicroBatch, layer_operations
-from simulator.model.training_layout import TrainingLayout, stages
+from simulator.model.training.backward import backward
+from simulator.model.training.layout import TrainingLayout, stages
+from simulator.model.training.micro_batch import MicroBatch, layer_operations
 from simulator.model.zoo import load_model
-from simulator.stack.training_stack import TrainingStacks
+from simulator.stack.training.stack import TrainingStacks
 
 GIB = 2.0**30
 

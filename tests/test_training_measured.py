@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulator.cost.training_memory import memory_sheet
+from simulator.cost.training.memory import memory_sheet
 from simulator.validation import MeasurementError, validate
 from simulator.validation.kinds import kind_of
-from simulator.validation.training import SHIPPED, Training, simulate
-from simulator.validation.training_fit import errors, fit, questions, search, start
-from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
-from simulator.validation.training_rows import TrainingRow
+from simulator.validation.training.fit import errors, fit, questions, search, start
+from simulator.validation.training.kind import SHIPPED, Training, simulate
+from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
+from simulator.validation.training.rows import TrainingRow
 
 GIB = 2.0**30
 

@@ -75,7 +75,7 @@ def stacks_list(profiles: Profiles = None, as_json: AsJson = False) -> None:
     """Every software stack, of serving and of training, its date and where it runs."""
     from simulator.report.catalogues import print_rows, stacks_table
     from simulator.stack.stack import Stacks
-    from simulator.stack.training_stack import TrainingStacks
+    from simulator.stack.training.stack import TrainingStacks
 
     serving, training = Stacks(profiles or ()), TrainingStacks(profiles or ())
     listed = [serving.load(name) for name in serving.paths()], [training.load(name) for name in training.paths()]
@@ -87,7 +87,7 @@ def stacks_show(name: str, profiles: Profiles = None, as_json: AsJson = False) -
     """Every number of a stack, how it is known and from where."""
     from simulator.report.catalogues import facts_table, print_rows
     from simulator.stack.stack import Stacks
-    from simulator.stack.training_stack import TrainingStacks
+    from simulator.stack.training.stack import TrainingStacks
 
     training = TrainingStacks(profiles or ())
     stack = training.load(name) if name in training.paths() else Stacks(profiles or ()).load(name)

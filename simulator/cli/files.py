@@ -19,7 +19,7 @@ def schema(
     from simulator.hardware.profile import Profile
     from simulator.scenario import SampleScenario, Scenario, TrainingScenario
     from simulator.stack.stack import Stack
-    from simulator.stack.training_stack import TrainingStack
+    from simulator.stack.training.stack import TrainingStack
 
     kinds: dict[str, Any] = {
         "scenario": Scenario,

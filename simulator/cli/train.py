@@ -19,8 +19,8 @@ def train(
     from rich.console import Console
 
     from simulator.report.folder import check
-    from simulator.report.training_folder import summary_json, write
-    from simulator.report.training_tables import overview
+    from simulator.report.training.folder import summary_json, write
+    from simulator.report.training.tables import overview
     from simulator.scenario import find_scenario, read_training
     from simulator.train import run
 

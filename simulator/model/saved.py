@@ -8,8 +8,8 @@ from simulator.model.architecture import Architecture, Layer
 from simulator.model.number_format import FORMATS, Precision
 from simulator.model.operation import Attention, Matmul, Operation
 from simulator.model.parallelism import ACTIVATION_BYTES
-from simulator.model.training import MicroBatch, Recompute, heads_on_a_chip, layer_operations
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.micro_batch import MicroBatch, Recompute, heads_on_a_chip, layer_operations
 
 MASK_BYTES, SCORE_BYTES = 1.0, 5.0
 """Of a value behind dropout; of a stored score: softmax in and out in 16 bits, and its mask (Korthikanti 2022)."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simulator.model.architecture import Architecture
     from simulator.model.zoo import Published
     from simulator.stack.stack import Stack
-from simulator.stack.training_stack import TrainingStack
+from simulator.stack.training.stack import TrainingStack
 
 GAP = 2  # blanks between two columns
 SENTENCE = 18  # columns that wrapped text gets at least

@@ -8,11 +8,11 @@ from typing import ClassVar, Protocol
 
 from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
-from simulator.validation.kernel_power import POWER_TABLES
-from simulator.validation.kernels import KERNEL_TABLES
+from simulator.validation.kernels.kind import KERNEL_TABLES
+from simulator.validation.kernels.power import POWER_TABLES
 from simulator.validation.rows import Row, header
 from simulator.validation.serving import Serving
-from simulator.validation.training import Training
+from simulator.validation.training.kind import Training
 
 
 class Kind(Protocol):

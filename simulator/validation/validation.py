@@ -14,10 +14,10 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.stack.stack import Stacks
 from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
 from simulator.validation.inference import Inference
-from simulator.validation.kernel_table import KernelTable
+from simulator.validation.kernels.table import KernelTable
+from simulator.validation.kernels.unseen import UnseenProducts
 from simulator.validation.kinds import KINDS, Kind, kind_of, shipped
 from simulator.validation.rows import MeasurementError, Row, verdicts
-from simulator.validation.unseen_products import UnseenProducts
 
 
 @dataclass(frozen=True)

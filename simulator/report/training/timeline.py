@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from simulator.report.result import plain
-from simulator.report.training_result import TrainingReport, TrainingRun
+from simulator.report.training.result import TrainingReport, TrainingRun
 
 MAX_EVENTS = 50_000
 NAMES = {"F": "forward", "B": "backward", "W": "weight gradients"}

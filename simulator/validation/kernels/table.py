@@ -19,8 +19,8 @@ from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
 from simulator.stack.library import ChipKernels, load_library
 from simulator.validation.compare import Place, Point
-from simulator.validation.kernel_choice import choices
-from simulator.validation.kernel_rows import KernelRow, device_profile, library_of, read_kernel_rows, timed_profiles
+from simulator.validation.kernels.choice import choices
+from simulator.validation.kernels.rows import KernelRow, device_profile, library_of, read_kernel_rows, timed_profiles
 from simulator.validation.rows import Row
 
 FORMAT = {"bfloat16": "bf16", "half": "fp16", "float16": "fp16", "fp8_block": "fp8"}

@@ -9,13 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_stage import StageTime, stage_times
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import ACTIVATION_BYTES
-from simulator.model.training import MicroBatch, Recompute, looked_up, parameters_on_a_chip, rows_of_a_micro_batch
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.micro_batch import (
+    MicroBatch,
+    Recompute,
+    looked_up,
+    parameters_on_a_chip,
+    rows_of_a_micro_batch,
+)
 
 SEND_LATENCY = 10e-6
 """Of a message between stages (recalled: NCCL point to point over a network)."""

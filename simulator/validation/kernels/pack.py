@@ -1,4 +1,4 @@
-"""`python -m simulator.validation.kernel_pack FOLDER`: tables of single kernels, compact, into the package.
+"""`python -m simulator.validation.kernels.pack FOLDER`: tables of single kernels, compact, into the package.
 
 Of each kind one .csv.gz with the columns that its form needs; rows in the order of the files' names.
 """
@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulator.validation.kernel_rows import records, write_table
-from simulator.validation.kernels import KERNEL_TABLES
+from simulator.validation.kernels.kind import KERNEL_TABLES
+from simulator.validation.kernels.rows import records, write_table
 from simulator.validation.rows import header
 
 ALSO = ("device", "version", "kernel_source", "attn_dtype", "kv_cache_dtype", "latency")
@@ -38,7 +38,7 @@ def pack(folder: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m simulator.validation.kernel_pack", description=pack.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m simulator.validation.kernels.pack", description=pack.__doc__)
     parser.add_argument("folder", type=Path)
     for path in pack(parser.parse_args(arguments).folder):
         print(f"{path.stat().st_size:>9,} bytes  {path}")

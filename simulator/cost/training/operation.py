@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
 
-from simulator.cost.training_machine import TrainingMachine
+from simulator.cost.training.machine import TrainingMachine
 from simulator.model.number_format import FORMATS, SIXTEEN_BITS
 from simulator.model.operation import Attention, Collective, Gather, Matmul, Operation, Stream, Vector
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
 
 TILES = ((256, 128, 1.0), (128, 256, 1.0), (128, 128, 0.95), (128, 64, 0.8), (64, 64, 0.55))
 """Tiles of GPU libraries and what they reach of the plateau; the library takes the best."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.cost.training_memory import MemorySheet
-from simulator.cost.training_step import StepTime
+from simulator.cost.training.memory import MemorySheet
+from simulator.cost.training.step import StepTime
 from simulator.engine.pipeline import PipelineRecord
 from simulator.report.result import plain, version
 

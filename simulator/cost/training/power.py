@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_step import StepTime
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.step import StepTime
 
 
 @dataclass(frozen=True)

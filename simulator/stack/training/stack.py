@@ -13,10 +13,10 @@ from simulator.hardware.profile import Family, Profile
 from simulator.provenance import Fact, facts, weakest
 from simulator.quantity import Label
 from simulator.stack.parameters import laid_over, part_of
-from simulator.stack.training_parameters import TrainingParameters
+from simulator.stack.training.parameters import TrainingParameters
 from simulator.yaml_source import read_yaml, validate
 
-FOLDER = Path(__file__).resolve().parent / "training"
+FOLDER = Path(__file__).resolve().parent
 
 if TYPE_CHECKING:
     TrainingOnOneChip = TrainingParameters

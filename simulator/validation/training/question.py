@@ -8,8 +8,8 @@ from functools import cache
 from math import log2
 from pathlib import Path
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_step import Recipe
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.step import Recipe
 from simulator.errors import InputError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
@@ -17,13 +17,13 @@ from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
-from simulator.model.training import Recompute
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.micro_batch import Recompute
 from simulator.model.zoo import load_model, model_names
-from simulator.stack.training_stack import TrainingStacks
+from simulator.stack.training.stack import TrainingStacks
 from simulator.validation import aliases
 from simulator.validation.rows import Reason
-from simulator.validation.training_rows import TrainingRow
+from simulator.validation.training.rows import TrainingRow
 
 FORMATS = {
     "bf16": "bf16",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_step import Recipe
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.step import Recipe
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.saved import saved_bytes
-from simulator.model.training import MicroBatch, looked_up, parameters_on_a_chip
-from simulator.model.training_layout import TrainingLayout, stages
+from simulator.model.training.layout import TrainingLayout, stages
+from simulator.model.training.micro_batch import MicroBatch, looked_up, parameters_on_a_chip
 from simulator.quantity import format_quantity
 
 LOGIT_BYTES = 10.0

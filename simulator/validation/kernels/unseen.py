@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from simulator.validation.compare import Point
-from simulator.validation.kernel_fit import FIXED, Job, fit
-from simulator.validation.kernels import Products
+from simulator.validation.kernels.fitting import FIXED, Job, fit
+from simulator.validation.kernels.kind import Products
 from simulator.validation.rows import Row
 
 

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from simulator.report.numerals import NOTHING, percent, significant
-from simulator.report.training_result import TrainingReport, TrainingRun, bill
+from simulator.report.training.result import TrainingReport, TrainingRun, bill
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -12,8 +12,8 @@ import numpy as np
 from simulator.provenance import Block
 from simulator.quantity import Known
 from simulator.stack.library import ChipKernels
-from simulator.validation.kernel_rows import KernelRow
-from simulator.validation.kernel_table import MS, Call, KernelTable
+from simulator.validation.kernels.rows import KernelRow
+from simulator.validation.kernels.table import MS, Call, KernelTable
 from simulator.validation.robust import minimum
 
 SPREAD = 0.6

@@ -1,4 +1,4 @@
-"""`python -m simulator.validation.fit_kernels LIBRARY`: the numbers of a kernel library, from tables of single kernels.
+"""`python -m simulator.validation.kernels.fit LIBRARY`: the numbers of a kernel library, from tables of single kernels.
 
 Of each kernel on each chip, robust least squares (robust.py) over the rows that it serves, from its present numbers.
 The library's YAML is printed, or with --write put in its place, each kernel with its rows, residual and the date.
@@ -19,8 +19,8 @@ import yaml
 from simulator.errors import InputError
 from simulator.quantity import format_quantity
 from simulator.stack.library import FOLDER, library_names
-from simulator.validation.kernel_fit import FIXED, HOST, Job, fit
-from simulator.validation.kernels import KERNEL_TABLES
+from simulator.validation.kernels.fitting import FIXED, HOST, Job, fit
+from simulator.validation.kernels.kind import KERNEL_TABLES
 from simulator.validation.rows import header
 
 ON = "on"  # which YAML 1.1 takes for a truth value
@@ -73,7 +73,7 @@ def _figures(errors: np.ndarray) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m simulator.validation.fit_kernels", description="Fit a library.")
+    parser = argparse.ArgumentParser(prog="python -m simulator.validation.kernels.fit", description="Fit a library.")
     parser.add_argument("library", choices=library_names())
     parser.add_argument("--files", nargs="*", type=Path, default=(), help="CSV files; the shipped ones when left out")
     parser.add_argument("--write", action="store_true", help="put the YAML in its place instead of printing it")
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         text = fitted(given.library, given.files)
     except InputError as error:
-        raise SystemExit(f"fit_kernels: {error}") from None
+        raise SystemExit(f"fit: {error}") from None
     if given.write:
         (FOLDER / f"{given.library}.yaml").write_text(text, encoding="utf-8")
     else:

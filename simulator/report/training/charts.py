@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from simulator.report import canvas
 from simulator.report.charts import save
 from simulator.report.numerals import significant
-from simulator.report.training_result import TrainingReport, TrainingRun
-from simulator.report.training_timeline import NAMES
+from simulator.report.training.result import TrainingReport, TrainingRun
+from simulator.report.training.timeline import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_operation import COMPUTE, Work, joined, price
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.operation import COMPUTE, Work, joined, price
 from simulator.model.architecture import Architecture, Layer
-from simulator.model.backward import backward
 from simulator.model.number_format import Precision
 from simulator.model.operation import Gather
 from simulator.model.saved import saved_bytes
-from simulator.model.training import (
+from simulator.model.training.backward import backward
+from simulator.model.training.layout import Stage, TrainingLayout, stages
+from simulator.model.training.micro_batch import (
     MicroBatch,
     Recompute,
     attention_core,
@@ -23,7 +24,6 @@ from simulator.model.training import (
     layer_operations,
     parameters_on_a_chip,
 )
-from simulator.model.training_layout import Stage, TrainingLayout, stages
 
 FLOOR_P, OVERLAP_P = 3.0, 6.0
 ACCUMULATED_BYTES = 8.0

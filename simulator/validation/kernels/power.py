@@ -19,9 +19,9 @@ import numpy as np
 from simulator.cost.mean_step import causal_pairs
 from simulator.model.number_format import FORMATS
 from simulator.validation.compare import Point
-from simulator.validation.kernel_rows import KernelRow
-from simulator.validation.kernel_table import MS, KernelTable, format_of, kernel_row
-from simulator.validation.kernels import AttentionCalls, ExpertCalls, Products, spread_of
+from simulator.validation.kernels.kind import AttentionCalls, ExpertCalls, Products, spread_of
+from simulator.validation.kernels.rows import KernelRow
+from simulator.validation.kernels.table import MS, KernelTable, format_of, kernel_row
 from simulator.validation.rows import Row
 
 VALUE_BYTES = 2.0

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from simulator.cost.training_step import step_time
+from simulator.cost.training.step import step_time
 from simulator.errors import RamwiseError
 from simulator.validation.compare import Place, Point
 from simulator.validation.rows import FOLDER, MeasurementError, Reason, Row
-from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
-from simulator.validation.training_rows import TELLING, TrainingRow, read_training_rows
+from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
+from simulator.validation.training.rows import TELLING, TrainingRow, read_training_rows
 
 SHIPPED = FOLDER / "training.csv.gz"
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from simulator.cost.training_machine import TrainingMachine
-from simulator.cost.training_memory import MemorySheet, memory_sheet
-from simulator.cost.training_step import Recipe, step_time
+from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.memory import MemorySheet, memory_sheet
+from simulator.cost.training.step import Recipe, step_time
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.parallelism import divisors
-from simulator.model.training import Recompute
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.micro_batch import Recompute
 
 LONG = 16_384
 """Tokens of a sequence from which it is worth cutting."""

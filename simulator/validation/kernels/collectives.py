@@ -13,8 +13,8 @@ from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
 from simulator.model.operation import Collective
 from simulator.stack.library import ChipKernels
-from simulator.validation.kernel_rows import SHIPPED, KernelRow, device_entry
-from simulator.validation.kernel_table import KernelTable, Slot, column, format_of
+from simulator.validation.kernels.rows import SHIPPED, KernelRow, device_entry
+from simulator.validation.kernels.table import KernelTable, Slot, column, format_of
 
 
 class NcclCalls(KernelTable):

@@ -14,10 +14,10 @@ from simulator.cost.product_kernel import product_seconds
 from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
 from simulator.stack.library import AttentionKernel, ChipKernels
-from simulator.validation.kernel_collectives import CustomAllReduce, NcclCalls, Networks
-from simulator.validation.kernel_rows import SHIPPED, KernelRow
-from simulator.validation.kernel_skew import balanced, skewed
-from simulator.validation.kernel_table import KernelTable, Slot, column, format_of, peak_of
+from simulator.validation.kernels.collectives import CustomAllReduce, NcclCalls, Networks
+from simulator.validation.kernels.rows import SHIPPED, KernelRow
+from simulator.validation.kernels.skew import balanced, skewed
+from simulator.validation.kernels.table import KernelTable, Slot, column, format_of, peak_of
 
 
 class Products(KernelTable):

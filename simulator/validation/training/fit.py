@@ -1,4 +1,4 @@
-"""Fits a training stack's numbers to measured steps: `python -m simulator.validation.training_fit STACK`.
+"""Fits a training stack's numbers to measured steps: `python -m simulator.validation.training.fit STACK`.
 
 A pattern search over the logarithms of the numbers, for the smallest mean |log(simulated / measured)|, each row counted
 at most LIMIT, so that a few odd rows do not bend the rest. Numbers named with a chip ("H100 SXM5 80GB: matmul.bf16")
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from simulator.quantity import Known
-from simulator.stack.training_stack import TrainingStack
+from simulator.stack.training.stack import TrainingStack
 from simulator.validation.rows import verdicts
-from simulator.validation.training import SHIPPED, Training, simulate
-from simulator.validation.training_question import TrainingInterpreter, TrainingQuestion
-from simulator.validation.training_rows import TrainingRow
+from simulator.validation.training.kind import SHIPPED, Training, simulate
+from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
+from simulator.validation.training.rows import TrainingRow
 
 LIMIT = 0.3
 BOUNDS: dict[str, tuple[float, float]] = {

@@ -12,7 +12,7 @@ from simulator.model.ffn import Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import all_reduce
-from simulator.model.training_layout import TrainingLayout
+from simulator.model.training.layout import TrainingLayout
 
 Recompute = Literal["none", "selective", "full"]
 

@@ -11,7 +11,7 @@ from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
 from simulator.model.number_format import FORMATS
 from simulator.stack.stack import of_format
-from simulator.stack.training_stack import TrainingStack
+from simulator.stack.training.stack import TrainingStack
 
 SIXTEEN_BIT = ("bf16", "fp16")
 

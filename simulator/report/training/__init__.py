@@ -1,0 +1,1 @@
+"""What a training run says to people: tables, charts, timeline, folder."""

@@ -1,0 +1,1 @@
+"""Training stacks: what a framework reaches of a machine, dated, with sources."""

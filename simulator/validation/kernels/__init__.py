@@ -1,0 +1,1 @@
+"""Single kernels against timed calls, and the fit of kernel libraries."""

@@ -1,0 +1,1 @@
+"""Training steps against measured runs, and the fit of training stacks."""
