@@ -63,6 +63,11 @@ class Case:
         """What results call the machine."""
         return self.choice.name or self.machine.profile.name
 
+    @property
+    def room(self) -> int:
+        """Tokens of the longest request that the KV cache holds."""
+        return _kv_limits(self.sheet).longest
+
 
 def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -> list[Case]:
     """Every case of the scenario. Names are looked up in `profiles`, then beside the scenario, then in ramwise itself.

@@ -92,3 +92,16 @@ def test_a_study_in_closed_form_is_close_to_one_by_events(tmp_path: Path) -> Non
     assert steady["tpot_mean_ms"].to_numpy() == pytest.approx(events["tpot_mean_ms"].to_numpy(), rel=0.06)
     for column in ("energy_per_output_token_j", "cost_per_mtok_usd"):
         assert steady[column].to_numpy() == pytest.approx(events[column].to_numpy(), rel=0.08)
+
+
+def test_requests_too_long_for_the_model_are_refused_among_shorter_ones(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(
+        "model: gpt3-175b\nmachines: [{hardware: h200-sxm-8}]\n"
+        "traffic: {concurrency: 4, isl: 512, osl: 2000, requests: 5}\n"
+    )
+    (tmp_path / "study.yaml").write_text(
+        "scenario: chat.yaml\nevaluate: steady\naxes: {traffic.osl: [2000, 256, 1536]}\n"
+    )
+    table = sweep(tmp_path / "study.yaml", tmp_path / "out").table
+    assert list(table["error"].isna()) == [False, True, True]
+    assert "2,048 tokens" in table["error"].iloc[0]

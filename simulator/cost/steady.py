@@ -57,12 +57,14 @@ class Replica:
     most: Array
 
     def at_batch(self, batch: Array) -> SteadyState:
-        """With `batch` requests always there, of which at most `most` run."""
+        """With `batch` requests always there, of which at most `most` run; inf: as many as run, and nobody waits."""
         wanted, most = self._shaped(batch)
         running = np.minimum(wanted, most)
         step, seconds = self._step(running)
         ones = np.ones(running.shape)
-        return self._state(running, running / (self.output * seconds), step, seconds, ones, wanted > most)
+        return self._state(
+            running, running / (self.output * seconds), step, seconds, ones, (wanted > most) & np.isfinite(wanted)
+        )
 
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""

@@ -133,6 +133,11 @@ def _memory(profile: Profile) -> _Found:
                 yield at, what, "list the nearest tier first"
             if place == "node" and tier.link is None:
                 yield at, f"node tier {tier.tier} has no link", "say what one chip reads of it: link: 64 GB/s"
+    own = {tier.tier for tier in profile.chip.memory if not tier.cache}
+    for index, tier in enumerate(profile.node.memory):
+        if tier.tier in own:  # placements and results name tiers, so one of the two would be lost
+            what = f"the chip and the node both have a tier {tier.tier}"
+            yield ("node", "memory", index), what, "call one of them otherwise, or leave the node's out: memory: []"
     if all(tier.cache for tier in profile.chip.memory):
         yield ("chip", "memory"), "every tier of the chip is a cache", "add the tier that holds the weights"
 

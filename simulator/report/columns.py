@@ -21,6 +21,7 @@ NAMES = {
     "mfu": "MFU (share of peak FLOP/s)",
     "mbu": "MBU (share of peak bandwidth)",
 }
+SI = {"latency": "s", "bandwidth": "B/s", "link": "B/s", "capacity": "B", "iops": "1/s", "clock": "Hz"}
 WORDS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "End to end latency"}
 
 
@@ -28,6 +29,10 @@ def label(column: str) -> str:
     """'ttft_p99_ms' -> 'TTFT p99 (ms)'; a key of a scenario keeps its own name."""
     if column in NAMES:
         return NAMES[column]
+    if column.endswith('"'):  # what a machine changes: a path in its profile
+        path = column.split('"')[-2]
+        unit = SI.get(path.rpartition(".")[2])
+        return f"{path} ({unit})" if unit else path
     if "." in column:
         return column
     words = column.split("_")

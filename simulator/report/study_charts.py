@@ -20,6 +20,9 @@ LOGARITHMIC = 12.0
 
 MOST_LINES = 14
 
+LINE_HEIGHT = 0.14
+"""Inches of a panel that the name of a line needs."""
+
 End = tuple[float, float, str, str]
 """The last point of a line, its name and its colour."""
 
@@ -30,7 +33,9 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     Lines are told apart by machine, model and the other keys that vary. Where there are more than MOST_LINES of them
     only the machine and the model do, and a line is the mean over the rest.
     """
-    numeric = [key for key in keys if means[key].dtype != object and means[key].nunique() > 1]
+    from pandas.api.types import is_numeric_dtype
+
+    numeric = [key for key in keys if is_numeric_dtype(means[key]) and means[key].nunique() > 1]
     drawn = [metric for metric in metrics if metric in means and means[metric].notna().any()]
     if not numeric or not drawn:
         return None
@@ -41,7 +46,8 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     with canvas.style():
         across = min(2, len(drawn))
         down = -(-len(drawn) // across)
-        fig = canvas.figure(2.5 * down + 0.3)
+        lines = means.groupby(by, dropna=False).ngroups if by else 1
+        fig = canvas.figure(max(2.5, LINE_HEIGHT * (lines + 4)) * down + 0.3)
         grid = fig.subplots(down, across, sharex=True, squeeze=False)
         ends = [(ax, _panel(ax, means, x, metric, by)) for ax, metric in zip(grid.flat, drawn, strict=False)]
         for ax in grid.flat[len(drawn) :]:

@@ -7,6 +7,7 @@ from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.reading import (
     changed,
     find_scenario,
+    parts_of,
     read_samples,
     read_scenario,
     read_training,
@@ -33,6 +34,7 @@ __all__ = [
     "Uniform",
     "changed",
     "find_scenario",
+    "parts_of",
     "read_samples",
     "read_scenario",
     "read_training",

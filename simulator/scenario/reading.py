@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from simulator.scenario.samples import SampleScenario
 from simulator.scenario.serving import Scenario
 from simulator.scenario.training import TrainingScenario
 from simulator.yaml_source import Source, read_yaml, validate
+
+_PARTS = re.compile(r'"([^"]+)"|([^.\[\]"]+)')
+"""The parts of a key; one with dots in it stands in double quotes."""
 
 
 def read_scenario(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[Scenario, Source]:
@@ -82,10 +86,15 @@ def find_scenario(name: str, where: Where | None = None) -> Path:
     raise ScenarioError(unknown("scenario", name, packaged, where))
 
 
+def parts_of(key: str) -> list[str]:
+    """'machines[*].change."chip.memory.hbm.bandwidth"' -> machines, *, change, chip.memory.hbm.bandwidth."""
+    return [quoted or plain for quoted, plain in _PARTS.findall(key)]
+
+
 def _locations(key: str, data: Any) -> list[Location]:
     """Where a key such as 'machines[*].tp' stands."""
     found: list[tuple[Location, Any]] = [((), data)]
-    for part in key.strip().replace("[", ".").replace("]", "").split("."):
+    for part in parts_of(key.strip()) or [key]:
         if part == "*":
             found = [((*at, i), item) for at, below in found if isinstance(below, list) for i, item in enumerate(below)]
         else:

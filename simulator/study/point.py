@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from quantiphy import Quantity
+
 from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.report.result import plain
-from simulator.scenario import Scenario, changed, scenario_of
+from simulator.scenario import Scenario, changed, parts_of, scenario_of
 from simulator.serve import basis, run
 from simulator.study.axes import Changes
 from simulator.study.uncertainty import Uncertainty
@@ -75,7 +78,7 @@ def simulated(point: Point) -> dict[str, Any]:
 def _value(scenario: Scenario, key: str, written: Any) -> Any:
     """What the scenario holds at a key: a number in SI where it is one, else as it was written."""
     found: Any = scenario
-    for part in key.replace("[*]", "[0]").replace("[", ".").replace("]", "").split("."):
+    for part in parts_of(key.replace("[*]", "[0]")):
         if isinstance(found, Mapping):
             found = found.get(part)
         elif part.isdigit() and isinstance(found, Sequence) and not isinstance(found, str):
@@ -84,4 +87,7 @@ def _value(scenario: Scenario, key: str, written: Any) -> Any:
             found = getattr(found, part, None)
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         return float(found) if isinstance(found, float) else found
+    if isinstance(written, str) and "change" in key:
+        with suppress(ValueError):  # what a machine changes is checked by its profile, not by the scenario
+            return Quantity(written, binary=True).real
     return written if isinstance(written, (str, int, float, bool)) else json.dumps(written, ensure_ascii=False)

@@ -36,7 +36,8 @@ class Row:
     @property
     def model(self) -> str:
         """What results call the model."""
-        return str(self.point.scenario.models[0]) if self.point else "-"
+        model = self.point.scenario.models[0] if self.point else "-"
+        return model if isinstance(model, str) else model.title(model.base)
 
 
 class Space:

@@ -12,6 +12,7 @@ from simulator.cost.amount import Amount
 from simulator.cost.steady import Replica, SteadyState
 from simulator.errors import RamwiseError
 from simulator.metrics.money import money_summary
+from simulator.model.quality import quality
 from simulator.scenario import Length, LogNormal, Uniform
 from simulator.serve import Case, prepare
 from simulator.study.point import Point
@@ -27,17 +28,42 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
     """
     groups: dict[str, dict[str, Point]] = {}
     for key, point in points.items():
-        groups.setdefault(point.scenario.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True), {})[key] = (
-            point
-        )
+        alike = point.scenario.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True)
+        groups.setdefault(alike + _odd_lengths(point), {})[key] = point
     for group in groups.values():
-        first = next(iter(group.values()))
+        first = min(group.values(), key=_longest)
         try:
             case = prepare(first.scenario, first.source, first.folders)[0]
         except RamwiseError as error:
             yield from ((key, error) for key in group)
             continue
-        yield from zip(group, _together(case, list(group.values())), strict=True)
+        limit = min(case.architecture.max_context, case.room)
+        fitting = {key: point for key, point in group.items() if _longest(point) <= limit}
+        yield from zip(fitting, _together(case, list(fitting.values())) if fitting else (), strict=True)
+        for key in group.keys() - fitting.keys():
+            yield key, _refusal(group[key])
+
+
+def _odd_lengths(point: Point) -> str:
+    """What sets a point's lengths apart, where they are not two plain numbers; its group is then prepared with them."""
+    traffic = point.scenario.traffic
+    plain = isinstance(traffic.isl, int) and isinstance(traffic.osl, int) and traffic.longer == "error"
+    return "" if plain else traffic.model_dump_json(include={"trace", "isl", "osl", "longer", "requests", "duration"})
+
+
+def _longest(point: Point) -> int:
+    """Tokens of a point's requests where all are alike; 0 where its group is checked as a whole."""
+    traffic = point.scenario.traffic
+    return 0 if _odd_lengths(point) else int(traffic.isl) + int(traffic.osl)  # type: ignore[arg-type]
+
+
+def _refusal(point: Point) -> RamwiseError:
+    """Why a point whose requests are too long cannot run, as its own run says it."""
+    try:
+        prepare(point.scenario, point.source, point.folders)
+    except RamwiseError as error:
+        return error
+    raise AssertionError("requests longer than the context or the cache were let through")
 
 
 def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
@@ -46,6 +72,7 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
     limits = points[0].scenario.limits
     most = np.minimum(float(limits.max_num_seqs), case.sheet.kv_tokens / (prompt + output / 2))
     replicas = case.choice.replicas
+    expected = quality(case.architecture, case.precision, float(points[0].scenario.training_tokens)).summary()
     found: list[dict[str, Any]] = [{} for _ in points]
     for by_rate in (True, False):
         chosen = np.array([index for index, load in enumerate(loads) if load["by_rate"] == by_rate], dtype=int)
@@ -55,7 +82,7 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
         load = np.array([loads[index]["load"] for index in chosen]) / replicas
         state = replica.at_rate(load) if by_rate else replica.at_batch(load)
         for place, index in enumerate(chosen):
-            found[index] = _summary(case, state, place, float(output[index]))
+            found[index] = {**_summary(case, state, place, float(output[index])), "quality": expected}
     return found
 
 

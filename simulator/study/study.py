@@ -136,12 +136,23 @@ def read_study(path: Path, kind: type[S]) -> tuple[S, Source, Path]:
     return study, source, beside if beside.is_file() else find_scenario(study.scenario, source.where(("scenario",)))
 
 
+def packaged_studies() -> dict[str, Path]:
+    """Name -> file of every study that ships; the scenarios of each lie in `cases` beside them."""
+    return {found.stem: found for found in sorted((packaged_folder("scenarios") / "studies").glob("*.yaml"))}
+
+
+def kind_of(path: Path) -> str:
+    """What a study's file says it is: sweep, plan or crossover. Raise ScenarioError when it cannot be read."""
+    whole = read_yaml(path, error=ScenarioError).data
+    return str(whole.get("study", "sweep")) if isinstance(whole, dict) else "sweep"
+
+
 def find_study(name: str) -> Path:
     """A file, or the name of a packaged study. Raise ScenarioError when it is neither."""
     path = Path(name)
     if path.is_file():
         return path
-    packaged = {found.stem: found for found in sorted((packaged_folder("scenarios") / "studies").glob("*.yaml"))}
+    packaged = packaged_studies()
     if path.stem in packaged and path.suffix in ("", ".yaml"):
         return packaged[path.stem]
     raise ScenarioError(Problem(f"no study '{name}'", mend="packaged studies: " + ", ".join(packaged)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LOW, HIGH = 0.1, 0.9
 """Quantiles over samples that a band shows."""
 
-MORE = ("throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
+MORE = ("tokens_per", "throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
 """Words in the name of a metric of which more is better; of all others less is."""
 
 
@@ -62,7 +62,9 @@ def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
         "sample": row.point.sample,
     }
     result = results[row.key]
-    summary = {k: v for k, v in result.get("summary", {}).items() if k not in place and not isinstance(v, (dict, list))}
+    figures = result.get("summary", {})
+    figures = {**figures, **figures.get("quality", {})}
+    summary = {k: v for k, v in figures.items() if k not in place and not isinstance(v, (dict, list))}
     return {**row.values, **place, **summary, "error": result.get("error")}
 
 
@@ -80,10 +82,11 @@ def means(table: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Data
     """A row for each point: means over its seeds with half of the 95 % interval (_ci95), and over its samples the band
     that holds the middle 80 % (_low, _high)."""
     from pandas import concat
+    from pandas.api.types import is_numeric_dtype
 
     by = [name for name in (*keys, "model", "machine") if name in table.columns]
     good = table[table["error"].isna()]
-    numbers = [metric for metric in metrics if good[metric].dtype != object]
+    numbers = [metric for metric in metrics if is_numeric_dtype(good[metric])]
     known = good[good["sample"] == 0].groupby(by, sort=False, dropna=False)[numbers]
     parts = [known.mean()]
     if table["replication"].nunique() > 1:

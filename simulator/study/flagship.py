@@ -1,0 +1,68 @@
+"""The pictures of docs/studies, made anew: python -m simulator.study.flagship [NAME ...].
+
+Every packaged study, and the scenarios of TASKS whose work is no serving. Tables, page and plots of each go to
+ramwise-results/NAME as from the command line, its picture to docs/studies/NAME.svg.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from simulator.errors import RamwiseError, ScenarioError, unknown
+from simulator.report import samples as sample_folder
+from simulator.samples import run
+from simulator.scenario import find_scenario, read_samples
+from simulator.study.crossover import crossover
+from simulator.study.folder import check, write, write_map
+from simulator.study.study import find_study, kind_of, packaged_studies
+from simulator.study.sweep import sweep
+
+TASKS = ("three-classes",)
+"""Packaged scenarios of other tasks that belong to the flagship studies."""
+
+DOCS, RESULTS = Path("docs/studies"), Path("ramwise-results")
+
+
+def names() -> list[str]:
+    """All of them."""
+    return [*packaged_studies(), *TASKS]
+
+
+def regenerate(name: str, docs: Path = DOCS, results: Path = RESULTS) -> Path:
+    """Run one and put its picture into `docs`. Raise RamwiseError when it cannot run or its name is unknown."""
+    if name not in names():
+        raise ScenarioError(unknown("study", name, names()))
+    place = check(results / name)
+    if name in TASKS:
+        file = find_scenario(name)
+        scenario, source = read_samples(file)
+        sample_folder.write(run(scenario, source), place)
+    else:
+        file = find_study(name)
+        if kind_of(file) == "crossover":
+            write_map(crossover(file, place), file, place)
+        else:
+            write(sweep(file, place), file, place)
+    docs.mkdir(parents=True, exist_ok=True)
+    picture = docs / f"{name}.svg"
+    shutil.copyfile(next(iter(sorted((place / "plots").glob("*.svg")))), picture)
+    return picture
+
+
+def main(wanted: Sequence[str]) -> int:
+    """The named ones, all when none is named. Return 1 when one of them could not run."""
+    failed = 0
+    for name in wanted or names():
+        try:
+            print(regenerate(name))
+        except RamwiseError as error:
+            failed = 1
+            print(f"ramwise: {name}: {error}", file=sys.stderr)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""The studies that ship: they are found and read, they say what they ask, and a few points of each can be computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simulator.errors import ScenarioError
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.profile import check_profile
+from simulator.scenario import parts_of
+from simulator.study.axes import Ends, points
+from simulator.study.evaluation import Evaluation
+from simulator.study.flagship import TASKS, names, regenerate
+from simulator.study.space import Space
+from simulator.study.study import Crossover, Study, find_study, kind_of, packaged_studies, read_study
+from simulator.study.table import table_of
+
+STUDIES = sorted(packaged_studies())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_says_what_it_asks_and_two_of_its_points_run(name: str) -> None:
+    file = find_study(name)
+    first, *rest = file.read_text().splitlines()
+    assert first.startswith("# ")
+    assert first.endswith("?")
+    assert any(line.startswith("# Asked: ") for line in rest)
+    study, source, scenario = read_study(file, Crossover if kind_of(file) == "crossover" else Study)  # type: ignore[type-var]
+    assert study.description
+    space = Space(scenario, source.where(("axes",)), kept=False)
+    if isinstance(study, Crossover):
+        corners: list[dict[str, object]] = [{key: axis.at(end) for key, axis in study.axes.items()} for end in (0, 1)]
+    else:
+        assert isinstance(study, Study)
+        every = list(points(study.axes, study.together))
+        corners = [dict(every[0]), dict(every[-1])]
+    rows = [row for corner in corners for row in space.rows(corner)]
+    table = table_of(rows, Evaluation().results(space.points)[0], study, source.where(()))
+    assert table["error"].isna().all()
+    assert (table["output_throughput"] > 0).all()
+    assert all(isinstance(axis, Ends) or len(axis) > 1 for axis in study.axes.values())
+
+
+def test_every_flagship_is_known_by_its_name(tmp_path: Path) -> None:
+    assert set(names()) == {*STUDIES, *TASKS}
+    with pytest.raises(ScenarioError, match="moe-byte-cliff"):
+        regenerate("moe-byte-clif", tmp_path, tmp_path)
+
+
+def test_a_picture_is_made_anew(tmp_path: Path) -> None:
+    picture = regenerate("joules-at-equal-loss", tmp_path / "docs", tmp_path / "results")
+    assert "<svg" in picture.read_text(encoding="utf-8")
+    assert (tmp_path / "results" / "joules-at-equal-loss" / "table.csv").is_file()
+
+
+def test_llmcompass_priced_its_dram_at_a_seventh_of_what_its_code_says() -> None:
+    """711 USD less 58.3 % leaves 154 USD for 512 GB beside a die of 142 USD; DDR5 is 2.4 USD a GB in cost_model.py."""
+    cases = Path(find_study("hbm-for-dram")).parent / "cases"
+    known = Catalogue([cases])
+    hbm, dram = (known.load(f"{name}-as-llmcompass") for name in ("a100", "dram"))
+    assert hbm.price and dram.price and hbm.price.capital and dram.price.capital
+    assert float(hbm.price.capital) == 8 * (151 + 80 * 7)
+    memory = (float(dram.price.capital) / 8 - 142) / 512
+    assert memory == pytest.approx(0.30, abs=0.005)
+    assert not check_profile(dram)
+
+
+def test_a_key_with_dots_stands_in_quotes() -> None:
+    assert parts_of('machines[0].change."node.memory.ddr.latency"') == [
+        "machines", "0", "change", "node.memory.ddr.latency",
+    ]  # fmt: skip
+    assert parts_of("machines[*].tp") == ["machines", "*", "tp"]
+
+
+def test_a_tier_of_the_chip_and_of_the_node_under_one_name_is_refused() -> None:
+    h100 = Catalogue([]).load("h100-sxm-8")
+    assert not check_profile(h100)
+    two = h100.model_copy(
+        update={"node": h100.node.model_copy(update={"memory": (*h100.node.memory, h100.chip.main_memory)})}
+    )
+    assert any("both have a tier hbm" in problem.what for problem in check_profile(two))
