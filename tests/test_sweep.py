@@ -227,7 +227,16 @@ def test_the_folder_holds_tables_and_a_picture(study: Path, tmp_path: Path) -> N
     found: Sweep = sweep(study, tmp_path / "out")
     write(found, study, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert names == {STORE, "study.json", "study.yaml", "table.csv", "table.parquet", "metrics.png", "metrics.svg"}
+    assert names == {
+        STORE,
+        "study.json",
+        "report.html",
+        "study.yaml",
+        "table.csv",
+        "table.parquet",
+        "metrics.png",
+        "metrics.svg",
+    }
     import pandas
 
     assert_frame_equal(pandas.read_parquet(tmp_path / "out" / "table.parquet"), found.table)
