@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
@@ -31,6 +31,7 @@ _WISHES = {
     "finite_number": "be a finite number",
     "int_from_float": "be a whole number",
     "int_parsing": "be a whole number",
+    "int_parsing_size": "be a smaller number",
     "int_type": "be a whole number",
     "list_type": "be a list",
     "model_attributes_type": "be a mapping",
@@ -111,6 +112,7 @@ def _of_likely_members(errors: Iterable[ErrorDetails], data: Any) -> list[ErrorD
             members,
             key=lambda tag: (
                 any(len(d["loc"]) == len(prefix) + 1 and _of_another_type(d) for d in members[tag]),
+                sum(d["type"] == "extra_forbidden" for d in members[tag]),
                 len(members[tag]),
             ),
         )
@@ -149,7 +151,7 @@ def _value(data: Any, location: Location) -> Any:
 
 def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -> Problem:
     kind, loc, context = details["type"], details["loc"], details.get("ctx", {})
-    location, _ = locate(loc, data)
+    location, _ = locate(loc[:-1] if kind == "missing" else loc, data)  # a missing key stands nowhere
     name = _name(location)
     if kind == "extra_forbidden":
         names = [field for field in _fields(model_type, loc[:-1]) if field not in _keys(data, location[:-1])]
@@ -167,15 +169,17 @@ def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -
             return unknown("key" if is_key else name or "name", details["input"], names, where(location, key=is_key))
     error = context.get("error")
     if isinstance(error, QuantityError):
-        what = error.what if name in ("", "value") else f"{name}: {error.what}"
+        if name == "value":  # {value: 5, label: ...}
+            name = _name(location[:-1])
+        what = f"{name}: {error.what}" if name else error.what
         example = f"{name}: {error.example}" if name and isinstance(location[-1], str) else error.example
         return Problem(what, where(location), f"write '{example}'")
     if isinstance(error, Exception):
         what, *mend = str(error).split("; ", 1)
         return Problem(what, where(location), mend[0] if mend else None)
     message = details["msg"]
-    if message.startswith("Input "):
-        wish = _WISHES.get(kind) or message.removeprefix("Input should ").split(",")[0]
+    if message.startswith("Input ") or kind in _WISHES:
+        wish = _WISHES.get(kind) or message.removeprefix("Input should ").split(",")[0].replace("True", "true")
         message = f"{name or 'this'} should {wish}, not {_shown(details['input'])}"
     elif name:
         message = f"{name}: {message[0].lower()}{message[1:]}"
@@ -275,7 +279,7 @@ def _is_tag(kind: Any, part: Key) -> bool:
 def _joined(problems: Iterable[Problem]) -> list[Problem]:
     """One Problem a place when a union's members each want something else of the same plain value."""
     groups: dict[tuple[Where | None, str], list[Problem]] = defaultdict(list)
-    for problem in problems:
+    for problem in _of_words(list(problems)):
         head, should, _ = problem.what.partition(" should ")
         groups[problem.where, head if should else problem.what].append(problem)
     joined = []
@@ -287,6 +291,22 @@ def _joined(problems: Iterable[Problem]) -> list[Problem]:
         wanted = " or ".join(dict.fromkeys(wish[0] for wish in wishes))
         joined.append(Problem(f"{head} should {wanted}, not {wishes[0][2]}", where))
     return joined
+
+
+def _of_words(problems: list[Problem]) -> Iterator[Problem]:
+    """The problems, less those of a word that is a slip of a name ('automatic'), or of a quantity ('5') that may also
+    be a name: the nearest reading alone is told."""
+    names = [p for p in problems if p.what.startswith("unknown ") and not p.what.startswith("unknown key")]
+    named = {p.where for p in names}
+    meant = {p.where for p in names if (p.mend or "").startswith("did you mean")}
+    measured = {p.where for p in problems if (p.mend or "").startswith("write '")} - meant
+    for problem in problems:
+        of_name = problem in names
+        if problem.where in meant and not of_name:
+            continue
+        if problem.where in named and (" should be a " in problem.what or (of_name and problem.where in measured)):
+            continue
+        yield problem
 
 
 def _order(where: Where | None) -> tuple[str, int, int]:

@@ -140,6 +140,10 @@ UNITS: dict[str, Unit] = {
 """Unit of a field -> how it may be written. K means k (1000) as in '50 KB'; Ki, Mi, Gi, Ti are binary."""
 
 
+LEAST, MOST = 1e-30, 1e30
+"""Bounds on every quantity in SI: beyond them a number is a slip of the pen, and products of it overflow."""
+
+
 @dataclass(frozen=True)
 class QuantityType:
     """What makes `Annotated[Known, quantity(unit)]` a pydantic field. Numbers are > 0 (>= 0 with `zero`), <= `most`."""
@@ -162,7 +166,8 @@ class QuantityType:
             raise self._wrong_unit(str(float(given)), given.unit or "")
         if not isinstance(given, str):
             if self.unit:
-                example = f"{given:g} {self.unit}" if self.unit in _OWN_NUMBER and given > 0 else self.example
+                own = self.unit in _OWN_NUMBER and 0 < given < MOST
+                example = f"{given:g} {self.unit}" if own else self.example
                 raise QuantityError(f"{given} has no unit, {self.unit} is needed", example)
             return self._checked(Known(_float(given), unit=""), str(given))
         if not self.unit:
@@ -207,6 +212,8 @@ class QuantityType:
             raise QuantityError(f"{text} is not a finite number", self.example)
         if value < 0 or (not value and not self.zero):
             raise QuantityError(f"{text} is not {'zero or more' if self.zero else 'more than zero'}", self.example)
+        if value and not LEAST <= value <= MOST:
+            raise QuantityError(f"{text} is beyond all measure ({LEAST:g} to {MOST:g} in SI)", self.example)
         if self.most is not None and value > self.most:
             raise QuantityError(f"{text} is more than {self.most:g}", self.example)
         return value

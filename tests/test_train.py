@@ -169,3 +169,12 @@ def test_a_model_that_is_too_large_shows_its_sheet(tmp_path: Path) -> None:
         report(tmp_path, GOOD, "model=llama-3.1-405b")
     with pytest.raises(CapacityError, match=r"in any of \d+ layouts(.|\n)*optimizer"):
         report(tmp_path, GOOD, "model=llama-3.1-405b", "machines[0].parallelism=auto")
+
+
+def test_a_narrow_terminal_still_says_which_run_is_which(tmp_path: Path) -> None:
+    found = report(tmp_path)
+    for width in (80, 120):
+        text = plain_text(found, width)
+        assert "llama-3.1-8b on h100-sxm-8" in text
+        assert "32: tp2 pp4 dp4" in text
+        assert "…" not in text

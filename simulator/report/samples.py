@@ -24,23 +24,28 @@ def overview(report: SampleReport) -> Group:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("model", "left"), ("machine", "left"), ("", "right"), ("query p50 / p99, ms", "right")):
-        table.add_column(name or "per second", justify=justify)  # type: ignore[arg-type]
-    for name in ("J each", "kW", "bound by"):
-        table.add_column(name, justify="left" if name == "bound by" else "right")
+    queries = any(run.summary["query_p50_ms"] is not None or run.summary["saturated"] for run in report.runs)
+    longest = max([len(str(run.summary["model"])) for run in report.runs] or [0])
+    table.add_column("\nmodel", overflow="fold", min_width=min(14, longest))  # these two may wrap, numbers not
+    table.add_column("\nmachine", overflow="fold")
+    for name in ("\nper second", *(("query p50\n/ p99, ms",) if queries else ()), "\nJ each", "\nkW"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("bound by\n% of time", no_wrap=True)
     for run in report.runs:
         s = run.summary
         latency = (
-            "-" if s["query_p50_ms"] is None else f"{significant(s['query_p50_ms'])} / {significant(s['query_p99_ms'])}"
+            "-"
+            if s["query_p50_ms"] is None
+            else f"{significant(s['query_p50_ms'])}\n/ {significant(s['query_p99_ms'])}"
         )
         table.add_row(
-            f"{s['model']}, batch {s['batch']}" if s["batch"] else str(s["model"]),
+            f"{s['model']}\nbatch {s['batch']}" if s["batch"] else str(s["model"]),
             str(s["machine"]),
-            f"{significant(s['samples_per_s'])} {s['unit']}s",
-            "saturated" if s["saturated"] else latency,
+            f"{significant(s['samples_per_s'])}\n{s['unit']}s",
+            *(("saturated" if s["saturated"] else latency,) if queries else ()),
             significant(s["energy_per_sample_j"]),
             significant(s["average_power_w"] and s["average_power_w"] / 1e3),
-            ", ".join(f"{name} {percent(share)}" for name, share in _largest(s["bound_by"], 2)),
+            "\n".join(f"{name} {percent(share)}" for name, share in _largest(s["bound_by"], 2)),
         )
     warned = dict.fromkeys(str(w) for run in report.runs for w in run.summary["warnings"])
     return Group(table, *(Text(f"note: {warning}", style="dim") for warning in warned))

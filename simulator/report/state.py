@@ -37,10 +37,10 @@ def state(run: RunResult) -> State:
 
 def over_replicas(replica: np.ndarray, value: np.ndarray) -> np.ndarray:
     """The sum over replicas after every sample, where a sample changes the value of its own replica only."""
-    change = value.copy()
-    for one in np.unique(replica):
-        mine = np.flatnonzero(replica == one)
-        change[mine[1:]] -= value[mine[:-1]]
+    order = np.argsort(replica, kind="stable")  # each replica's samples together, still in order of time
+    ordered, change = value[order], value.copy()
+    again = np.flatnonzero(replica[order][1:] == replica[order][:-1]) + 1
+    change[order[again]] -= ordered[again - 1]
     total: np.ndarray = np.cumsum(change)
     np.maximum(total, 0.0, out=total)  # rounding in the sum must not leave a negative count
     return total

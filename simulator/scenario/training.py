@@ -51,7 +51,9 @@ class TrainingMachineChoice(Strict):
 
     hardware: str = Field(description="Name of a hardware profile, or a path of one.")
     name: str | None = Field(None, description="What results call it; the profile's name when left out.")
-    chips: Count | tuple[Count, ...] = Field(description="Chips of the run; a list makes one run each.")
+    chips: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        description="Chips of the run; a list makes one run each."
+    )
     parallelism: ParallelismChoice | Literal["auto"] = Field(
         "auto", description="Degrees, or auto: the fastest legal layout that fits."
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simulator.report.numerals import NOTHING, percent, significant
+from simulator.report.tables import WIDE
 from simulator.report.training.result import TrainingReport, TrainingRun, bill
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ def overview(report: TrainingReport, width: int) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[Any] = [_table(report)]
+    parts: list[Any] = [_table(report, wide=width >= WIDE)]
     if len(report.runs) == 1:
         parts.append(_details(report.runs[0]))
     parts += [Text(line) for line in bill_lines(report)]
@@ -63,34 +65,41 @@ def bill_lines(report: TrainingReport) -> list[str]:
     return lines
 
 
-def _table(report: TrainingReport) -> Table:
+def _table(report: TrainingReport, wide: bool) -> Table:
+    """A row for each run, two figures a column; a narrow terminal leaves out what the details of a run repeat."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column("model on machine\nstack", overflow="fold")
-    table.add_column("chips\nlayout", overflow="fold")
-    for header in ("step\ns", "tokens/s\na chip", "mfu\nhfu, %", "bubble\nexposed, %", "memory\n%"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for header in ("time\ndays", "goodput\n%", "energy\nMWh", "cost\nUSD"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for run in report.runs:
+    table.add_column("model on machine\nchips, layout, stack", overflow="fold")  # the one that may wrap
+    rows = [_figures(run.summary) for run in report.runs]
+    shown = [name for name in rows[0] if wide or name not in ONLY_WIDE] if rows else []
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=True)
+    for run, figures in zip(report.runs, rows, strict=True):
         s = run.summary
-        table.add_row(
-            Text.assemble(f"{s['model']} on {s['machine']}\n", (f"{s['stack']} ({s['label']})", "dim")),
-            f"{s['chips']:,}\n{s['layout']}",
-            significant(s["step_s"]),
-            f"{significant(s['tokens_per_s'])}\n{significant(s['tokens_per_s_per_chip'])}",
-            f"{100 * s['mfu']:.1f}\n{100 * s['hfu']:.1f}",
-            f"{100 * s['bubble']:.1f}\n{100 * s['exposed_communication']:.1f}",
-            percent(s["memory_bytes"] / s["memory_capacity_bytes"]),
-            significant(s["days"]),
-            f"{100 * s['goodput']:.1f}",
-            significant(s["energy_facility_mwh"]),
-            significant(s["cost_usd"]),
+        title = Text.assemble(
+            f"{s['model']} on {s['machine']}\n{s['chips']:,}: {s['layout']}\n", (f"{s['stack']} ({s['label']})", "dim")
         )
+        table.add_row(title, *(figures[name] for name in shown))
     return table
+
+
+ONLY_WIDE = ("bubble\nexposed, %", "memory\n%")
+
+
+def _figures(s: Mapping[str, Any]) -> dict[str, str]:
+    """Column -> its two figures of a run."""
+    return {
+        "step, s\ndays": f"{significant(s['step_s'])}\n{significant(s['days'])}",
+        "tokens/s\na chip": f"{significant(s['tokens_per_s'])}\n{significant(s['tokens_per_s_per_chip'])}",
+        "mfu\nhfu, %": f"{100 * s['mfu']:.1f}\n{100 * s['hfu']:.1f}",
+        "bubble\nexposed, %": f"{100 * s['bubble']:.1f}\n{100 * s['exposed_communication']:.1f}",
+        "memory\n%": percent(s["memory_bytes"] / s["memory_capacity_bytes"]),
+        "goodput\n%": f"{100 * s['goodput']:.1f}",
+        "MWh\nUSD": f"{significant(s['energy_facility_mwh'])}\n{significant(s['cost_usd'])}",
+    }
 
 
 def _details(run: TrainingRun) -> Table:
