@@ -174,7 +174,7 @@ def test_a_known_survives_dumping_pickling_and_copying() -> None:
             assert getattr(other.bandwidth, name) == getattr(link.bandwidth, name)
 
 
-@given(st.floats(min_value=1e-300, max_value=1e300))
+@given(st.floats(min_value=1e-30, max_value=1e30))
 def test_json_reads_back_to_the_same_bits(value: float) -> None:
     link = Link(bandwidth=Known(value))
     assert Link.model_validate_json(link.model_dump_json()).bandwidth == value
