@@ -62,7 +62,7 @@ def sweep(
 
     console = Console()
     console.print(study_table(found.means(), found.keys, found.study.shown))
-    for line in ranking_lines(found.rankings()):
+    for line in (*found.level_lines(), *ranking_lines(found.rankings())):
         console.print(line, highlight=False, markup=False)
     for error, rows in found.failed.groupby("error").size().items():
         console.print(f"{rows} rows failed: {error}", style="red", highlight=False, markup=False)
@@ -102,7 +102,7 @@ def crossover(
     if as_json:
         sys.stdout.write(found.winners.to_json(orient="records", double_precision=15) + "\n")
         return
-    for line in (f"ahead in {found.study.metric}:", *area_lines(found.areas())):
+    for line in (*found.level_lines(), f"ahead in {found.study.metric}:", *area_lines(found.areas())):
         typer.echo(line)
     typer.echo(f"{len(found.winners)} nodes, {found.computed} points computed")
     typer.echo(f"results: {place}")

@@ -33,6 +33,8 @@ def label(column: str) -> str:
         path = column.split('"')[-2]
         unit = SI.get(path.rpartition(".")[2])
         return f"{path} ({unit})" if unit else path
+    if column.startswith("money.capital."):
+        return f"Price of {column.removeprefix('money.capital.')} (USD)"
     if "." in column:
         return column
     words = column.split("_")

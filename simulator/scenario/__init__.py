@@ -13,6 +13,7 @@ from simulator.scenario.reading import (
     read_training,
     scenario_of,
     task_of,
+    value_at,
 )
 from simulator.scenario.samples import SampleScenario
 from simulator.scenario.serving import Scenario
@@ -40,4 +41,5 @@ __all__ = [
     "read_training",
     "scenario_of",
     "task_of",
+    "value_at",
 ]

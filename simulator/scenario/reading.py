@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,19 @@ def find_scenario(name: str, where: Where | None = None) -> Path:
 def parts_of(key: str) -> list[str]:
     """'machines[*].change."chip.memory.hbm.bandwidth"' -> machines, *, change, chip.memory.hbm.bandwidth."""
     return [quoted or plain for quoted, plain in _PARTS.findall(key)]
+
+
+def value_at(scenario: Scenario, key: str) -> Any:
+    """What a scenario holds at a key, of a list's items the first for [*]; None where it leads nowhere."""
+    found: Any = scenario
+    for part in parts_of(key.replace("[*]", "[0]")):
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif part.isdigit() and isinstance(found, Sequence) and not isinstance(found, str):
+            found = found[int(part)] if int(part) < len(found) else None
+        else:
+            found = getattr(found, part, None)
+    return found
 
 
 def _locations(key: str, data: Any) -> list[Location]:

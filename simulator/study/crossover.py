@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simulator.report.map_chart import Axis, Field, draw_map
+from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.space import Row, Space
 from simulator.study.store import STORE, Result, Store
@@ -35,13 +36,14 @@ NOBODY = ""
 class Map:
     """table: a row for each node, contender and sample, with its place `u`, `v` (shares of the axes); winners: a row
     for each node: who is ahead (nobody where no contender meets the condition), by which factor, in which share of the
-    samples. computed: points that were computed now."""
+    samples. computed: points that were computed now. levels: what `at_equal_loss` resized, and every loss."""
 
     name: str
     study: Crossover
     table: DataFrame
     winners: DataFrame
     computed: int
+    levels: tuple[tuple[Level, ...], ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -54,6 +56,11 @@ class Map:
         weight = self.winners["weight"]
         shares = weight.groupby(self.winners["winner"], sort=False).sum() / weight.sum()
         return {str(name): float(share) for name, share in shares.sort_values(ascending=False).items()}
+
+    def level_lines(self) -> list[str]:
+        """What is said of the models' losses; nothing unless the study asks for equal ones."""
+        wanted = self.study.at_equal_loss
+        return level_lines(self.levels, wanted.tolerance) if wanted else []
 
     def plot(self) -> Figure:
         """The map as a picture."""
@@ -99,7 +106,7 @@ def crossover(
     events = study.evaluate == "events"
     at = source.where(("axes",), key=True)
     drawn = study.samples if samples is None else samples
-    space = Space(scenario, at, folders=folders, samples=drawn, kept=events)
+    space = Space(scenario, at, folders=folders, samples=drawn, kept=events, equal=study.at_equal_loss)
     evaluation = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress)
     atlas = _Atlas(study, space)
     computed = 0
@@ -114,7 +121,7 @@ def crossover(
         table = table_of([row for rows in atlas.rows.values() for row in rows], results, study, at)
         table = conditioned(table, study.within, study.metric, at)
         atlas.judge(table)
-    return Map(path.stem, study, table, atlas.winners(table), computed)
+    return Map(path.stem, study, table, atlas.winners(table), computed, space.levels)
 
 
 class _Atlas:

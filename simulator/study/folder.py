@@ -51,7 +51,8 @@ def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
     }
     drawn = draw_metrics(found.means(), found.keys, found.study.shown) if plots else None
     pictures = {"metrics": (drawn, "Metrics over what varies")} if drawn is not None else {}
-    _write(found.name, found.study.description, file, out, figures, found.table, found.means(), ranking_lines(ahead),
+    _write(found.name, found.study.description, file, out, figures, found.table, found.means(),
+           [*found.level_lines(), *ranking_lines(ahead)],
            pictures, "sweep")  # fmt: skip
 
 
@@ -66,7 +67,8 @@ def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
     }
     pictures = {"map": (found.plot(), "Who is ahead where; paler where samples disagree")} if plots else {}
     winners = found.winners.drop(columns=["u", "v", "weight"])
-    _write(found.name, found.study.description, file, out, figures, found.table, winners, area_lines(found.areas()),
+    _write(found.name, found.study.description, file, out, figures, found.table, winners,
+           [*found.level_lines(), *area_lines(found.areas())],
            pictures, "crossover")  # fmt: skip
 
 

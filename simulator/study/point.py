@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -15,9 +15,10 @@ from quantiphy import Quantity
 from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.report.result import plain
-from simulator.scenario import Scenario, changed, parts_of, scenario_of
+from simulator.scenario import Scenario, changed, scenario_of, value_at
 from simulator.serve import basis, run
 from simulator.study.axes import Changes
+from simulator.study.equal_loss import Leveller
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import Marked, Source
 
@@ -48,6 +49,7 @@ def points_of(
     catalogue: Catalogue,
     folders: tuple[Path, ...],
     at: Where,
+    leveller: Leveller | None = None,
 ) -> Iterator[Point]:
     """The points of one combination of values: every model on every machine, each with every seed and sample.
 
@@ -57,6 +59,8 @@ def points_of(
     source = base
     for key, value in changes.items():
         source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{at}: {key}")
+    if leveller is not None:
+        source = leveller.levelled(source)
     scenario = scenario_of(source)
     values = {key: _value(scenario, key, written) for key, written in changes.items()}
     priced = scenario.model_copy(update={"money": basis(scenario, catalogue)})
@@ -77,14 +81,7 @@ def simulated(point: Point) -> dict[str, Any]:
 
 def _value(scenario: Scenario, key: str, written: Any) -> Any:
     """What the scenario holds at a key: a number in SI where it is one, else as it was written."""
-    found: Any = scenario
-    for part in parts_of(key.replace("[*]", "[0]")):
-        if isinstance(found, Mapping):
-            found = found.get(part)
-        elif part.isdigit() and isinstance(found, Sequence) and not isinstance(found, str):
-            found = found[int(part)] if int(part) < len(found) else None
-        else:
-            found = getattr(found, part, None)
+    found = value_at(scenario, key)
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         return float(found) if isinstance(found, float) else found
     if isinstance(written, str) and "change" in key:

@@ -13,6 +13,7 @@ from simulator.scenario import Scenario
 from simulator.stack.stack import Stacks
 from simulator.study.axes import Changes
 from simulator.study.content import Contents
+from simulator.study.equal_loss import EqualLoss, Level, Leveller
 from simulator.study.point import Point, points_of
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import read_yaml
@@ -55,6 +56,7 @@ class Space:
         replications: int = 1,
         samples: int = 0,
         kept: bool = True,
+        equal: EqualLoss | None = None,
     ) -> None:
         """Raise InputError when the scenario cannot be read."""
         self._base = read_yaml(scenario, error=ScenarioError)
@@ -64,6 +66,7 @@ class Space:
         seed = self._base.data.get("seed", 0) if isinstance(self._base.data, dict) else 0
         self.uncertainty = Uncertainty(samples, seed if isinstance(seed, int) else 0, self._catalogue, Stacks(places))
         self._key = Contents(places).key if kept else Scenario.model_dump_json
+        self._leveller = Leveller(equal, places, at) if equal else None
         self._refused: InputError | None = None
         self.points: dict[str, Point] = {}
 
@@ -73,7 +76,14 @@ class Space:
             found = [
                 Row(point.values, point, self._key(point.scenario))
                 for point in points_of(
-                    self._base, changes, self._replications, self.uncertainty, self._catalogue, self._folders, self._at
+                    self._base,
+                    changes,
+                    self._replications,
+                    self.uncertainty,
+                    self._catalogue,
+                    self._folders,
+                    self._at,
+                    self._leveller,
                 )
             ]
         except InputError as error:
@@ -81,6 +91,11 @@ class Space:
             return [Row(changes, refused=str(error).splitlines()[0])]
         self.points.update({row.key: row.point for row in found if row.point})
         return found
+
+    @property
+    def levels(self) -> tuple[tuple[Level, ...], ...]:
+        """What was resized for equal losses, and every loss; empty where nothing was asked."""
+        return tuple(self._leveller.levels) if self._leveller else ()
 
     def check(self) -> None:
         """Raise what is wrong when no point at all can run."""

@@ -13,6 +13,7 @@ from simulator.quantity import Fraction, Known, Ratio, Seconds, Watts
 from simulator.scenario import PrecisionChoice, find_scenario
 from simulator.strict import Strict
 from simulator.study.axes import Ends, Values
+from simulator.study.equal_loss import EqualLoss
 from simulator.yaml_source import Source, read_yaml, validate
 
 SHOWN = {
@@ -34,6 +35,9 @@ class Common(Strict):
     )
     samples: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="Draws of all numbers with ranges (efficiencies, prices), the same for machines that share them."
+    )
+    at_equal_loss: EqualLoss | None = Field(
+        None, description="Resizes one dimension of each model until all are predicted to have the same loss."
     )
     derived: dict[str, str] = Field(
         default_factory=dict, description="New column -> arithmetic on columns: output_throughput / average_power_w."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.study.axes import points
+from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.space import Space
 from simulator.study.store import STORE, Store
@@ -23,6 +24,7 @@ class Sweep:
     """The rows of a study in its order: values, model, machine, replication, sample, all numbers, error.
 
     computed: points that were computed now; reused: rows whose result was already known.
+    levels: what `at_equal_loss` resized, and every loss.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Sweep:
     table: DataFrame
     computed: int
     reused: int
+    levels: tuple[tuple[Level, ...], ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -44,6 +47,11 @@ class Sweep:
     def means(self) -> DataFrame:
         """A row for each point, see `simulator.study.table.means`."""
         return means(self.table, self.keys, self.study.shown)
+
+    def level_lines(self) -> list[str]:
+        """What is said of the models' losses; nothing unless the study asks for equal ones."""
+        wanted = self.study.at_equal_loss
+        return level_lines(self.levels, wanted.tolerance) if wanted else []
 
     def rankings(self) -> dict[str, DataFrame]:
         """Metric -> who is ahead at each combination of values, and in which share of the samples."""
@@ -78,6 +86,7 @@ def sweep(
         replications=study.replications,
         samples=study.samples if samples is None else samples,
         kept=events,
+        equal=study.at_equal_loss,
     )
     rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
     space.check()
@@ -86,4 +95,4 @@ def sweep(
     )
     at = source.where(("derived",))
     table = kept(table_of(rows, results, study, at), study.keep, at)
-    return Sweep(path.stem, study, table, count, len(rows) - count)
+    return Sweep(path.stem, study, table, count, len(rows) - count, space.levels)
