@@ -49,6 +49,11 @@ def test_every_flagship_is_known_by_its_name(tmp_path: Path) -> None:
         regenerate("moe-byte-clif", tmp_path, tmp_path)
 
 
+def test_a_study_names_the_command_that_runs_it() -> None:
+    with pytest.raises(ScenarioError, match="this is a crossover; ramwise crossover dram-crossover"):
+        read_study(find_study("dram-crossover"), Study)
+
+
 def test_a_picture_is_made_anew(tmp_path: Path) -> None:
     picture = regenerate("joules-at-equal-loss", tmp_path / "docs", tmp_path / "results")
     assert "<svg" in picture.read_text(encoding="utf-8")

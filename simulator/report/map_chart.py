@@ -19,6 +19,9 @@ RASTER = 240
 LEADS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Factors over the runner-up at which lines are drawn."""
 
+JUMP = 0.1
+"""Logarithm of the lead by which it may change from one cell to the next."""
+
 NOBODY = "#EEEEEE"
 
 
@@ -64,7 +67,9 @@ def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
         if len(field.contenders) > 1:
             two = np.isfinite(order[1])
             lead = np.exp(np.where(two, order[1], np.nan) - np.where(two, order[0], np.nan))
-            shown = [level for level in LEADS if np.nanmin(lead) < level < np.nanmax(lead)] if _some(lead) else []
+            jumps = np.hypot(*np.gradient(np.log(lead))) > JUMP  # where the next one drops out, a line says nothing
+            lead = np.ma.masked_invalid(np.where(jumps, np.nan, lead))
+            shown = [level for level in LEADS if lead.min() < level < lead.max()] if _some(lead) else []
             if shown:
                 lines = ax.contour(*middle, lead, levels=shown, colors=canvas.INK, linewidths=0.6, alpha=0.6)
                 ax.clabel(lines, fmt=lambda level: f"{level:g}x", fontsize=6.5)
@@ -132,7 +137,8 @@ def _value(axis: Axis, share: float) -> float:
 
 
 def _some(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).any() and np.nanmax(values) > np.nanmin(values))
+    known = np.ma.compressed(values)
+    return bool(len(known) and known.max() > known.min())
 
 
 def _name(ax: Axes, where: np.ndarray, name: str, middle: tuple[list[float], list[float]], color: str) -> None:

@@ -129,12 +129,18 @@ class Plan(Common):
     replications: Annotated[int, Field(gt=0, le=100)] = Field(1, description="Seeds that all must keep the SLO.")
 
 
+KINDS: dict[str, type[Common]] = {"sweep": Study, "crossover": Crossover, "plan": Plan}
+"""What a study's `study:` says, which is also its command."""
+
 S = TypeVar("S", bound=Common)
 
 
 def read_study(path: Path, kind: type[S]) -> tuple[S, Source, Path]:
     """The study, where it was read, and the file of its scenario. Raise ScenarioError with everything that is wrong."""
     source = read_yaml(path, error=ScenarioError)
+    written = _kind(source)
+    if written in KINDS and KINDS[written] is not kind:
+        raise ScenarioError(Problem(f"this is a {written}", source.where(("study",)), f"ramwise {written} {path.name}"))
     study: S = validate(kind, source, error=ScenarioError)
     beside = path.resolve().parent / study.scenario
     return study, source, beside if beside.is_file() else find_scenario(study.scenario, source.where(("scenario",)))
@@ -147,8 +153,11 @@ def packaged_studies() -> dict[str, Path]:
 
 def kind_of(path: Path) -> str:
     """What a study's file says it is: sweep, plan or crossover. Raise ScenarioError when it cannot be read."""
-    whole = read_yaml(path, error=ScenarioError).data
-    return str(whole.get("study", "sweep")) if isinstance(whole, dict) else "sweep"
+    return _kind(read_yaml(path, error=ScenarioError))
+
+
+def _kind(source: Source) -> str:
+    return str(source.data.get("study", "sweep")) if isinstance(source.data, dict) else "sweep"
 
 
 def find_study(name: str) -> Path:
