@@ -146,15 +146,27 @@ class Leveller:
 
 
 def level_lines(levels: Sequence[Sequence[Level]], tolerance: float) -> list[str]:
-    """What is said of a study: whether its contenders are equal, what was resized, every loss."""
+    """What is said of a study: whether its contenders are equal, what was resized, every loss.
+
+    Where an axis changes the models themselves, there are many sets: of the equal ones two are shown.
+    """
     lines = []
-    for one in dict.fromkeys(tuple(level) for level in levels):
-        losses = [level.loss for level in one]
-        known = [loss for loss in losses if loss is not None]
-        equal = len(known) == len(losses) and max(known) - min(known) <= 2 * tolerance
+    sets = list(dict.fromkeys(tuple(level) for level in levels))
+    alike = sorted((one for one in sets if _equal(one, tolerance)), key=lambda one: [level.after for level in one])
+    shown = [*alike[:1], *alike[1:][-1:], *(one for one in sets if one not in alike)]
+    if len(shown) < len(sets):
+        lines.append(f"{len(alike)} sets of models at equal loss; those with the smallest and the largest sizes:")
+    for one in shown:
+        equal = _equal(one, tolerance)
         lines.append(f"at equal loss, within {tolerance:g} nats:" if equal else "the predicted losses differ:")
         for level in one:
             loss = "no law is known" if level.loss is None else f"{level.loss:.3f} nats"
             resized = f", {level.key} {level.before:,} -> {level.after:,}" if level.before != level.after else ""
             lines.append(f"  {level.model}: {loss}{resized}")
     return lines
+
+
+def _equal(levels: Sequence[Level], tolerance: float) -> bool:
+    """Whether all losses are known and within the tolerance of one another's middle."""
+    known = [level.loss for level in levels if level.loss is not None]
+    return len(known) == len(levels) and max(known) - min(known) <= 2 * tolerance
