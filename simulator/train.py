@@ -176,8 +176,13 @@ def _layout(choice: ParallelismChoice, machine: TrainingMachine, recipe: Recipe)
     group = choice.tp * choice.pp * choice.cp
     dp = choice.dp or machine.chips // group
     if group * dp != machine.chips:
-        what = f"tp {choice.tp} x pp {choice.pp} x cp {choice.cp} x dp {dp} are {group * dp} chips, not {machine.chips}"
-        raise InputError(Problem(what, None, f"chips: {group * max(1, dp)}, or leave dp out"))
+        parts = f"tp {choice.tp} x pp {choice.pp} x cp {choice.cp}"
+        if choice.dp is None:
+            fitting = [str(group * whole) for whole in (dp, dp + 1) if whole]
+            what, mend = f"{machine.chips} chips are no multiple of {parts} = {group}", " or ".join(fitting)
+            raise InputError(Problem(what, None, f"write chips: {mend}"))
+        what = f"{parts} x dp {dp} are {group * dp} chips, not {machine.chips}"
+        raise InputError(Problem(what, None, f"write chips: {group * dp}, or leave dp out"))
     if recipe.global_batch % dp:
         what = f"global_batch {recipe.global_batch} is no multiple of the {dp} replicas"
         raise InputError(Problem(what, None, "change global_batch, or cut the model over more chips"))

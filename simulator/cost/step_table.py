@@ -9,7 +9,7 @@ from simulator.cost.host_floor import PARTS
 from simulator.cost.machine import Machine
 from simulator.cost.piece import Line, Piece, largest
 from simulator.cost.step import StepCost
-from simulator.cost.ticks import TICKS_PER_SECOND
+from simulator.cost.ticks import LONGEST_S, TICKS_PER_SECOND, too_long
 from simulator.model.operation import Array
 
 
@@ -72,5 +72,8 @@ class _Tariff:
 
 
 def _ticks(seconds: Array) -> np.ndarray:
-    """Whole ticks, as integers."""
+    """Whole ticks, as integers. Raise InputError for what no step takes."""
+    longest = float(np.max(seconds))
+    if not longest < LONGEST_S:  # nor for no number
+        raise too_long(longest)
     return np.rint(np.asarray(seconds) * TICKS_PER_SECOND).astype(np.int64)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from struct import Struct
+from struct import error as StructError
 
 import numpy as np
 
+from simulator.cost.ticks import SECONDS_PER_TICK, too_long
+
 COLUMNS = ("steps", "decoding", "prefill_tokens", "outputs", "free_blocks", "first_ticks", "increment_ticks")
 """Integer columns of a row; after them come, for each window, the keys read and the prefill pairs summed over steps."""
+
+FIRST = COLUMNS.index("first_ticks")
 
 
 class Journal:
@@ -22,9 +27,12 @@ class Journal:
         self._rows = bytearray()
         self._late_gaps = array("d")
 
-    def write(self, start_s: float, row: Iterable[int]) -> None:
-        """Steps with an unchanged batch whose durations grow evenly."""
-        self._rows += self._pack(start_s, *row)
+    def write(self, start_s: float, row: Sequence[int]) -> None:
+        """Steps with an unchanged batch whose durations grow evenly. Raise InputError for steps beyond all measure."""
+        try:
+            self._rows += self._pack(start_s, *row)
+        except StructError:
+            raise too_long(row[FIRST] * SECONDS_PER_TICK) from None
 
     def late_gap(self, seconds: float) -> None:
         """The gap between two tokens of a sequence that was preempted between them."""

@@ -11,6 +11,8 @@ from simulator.scenario.precision import PrecisionChoice
 from simulator.strict import Strict
 
 Count = Annotated[int, Field(gt=0)]
+Degree = Annotated[int, Field(gt=0, le=1_000_000)]
+Replicas = Annotated[int, Field(gt=0, le=100_000)]
 
 
 class MachineChoice(Strict):
@@ -26,11 +28,11 @@ class MachineChoice(Strict):
     change: dict[str, Any] = Field(
         default_factory=dict, description="What if: path in the profile -> value; {chip.memory.hbm.capacity: 160 GB}."
     )
-    tp: Count | None = Field(None, description="Tensor parallelism; all chips of the machine when left out.")
-    pp: Count = Field(1, description="Pipeline parallelism.")
-    dp: Count = Field(1, description="Data parallelism of the attention inside a replica.")
-    ep: Count = Field(1, description="Expert parallelism.")
-    replicas: Count = Field(1, description="Copies of the model behind the router, each on chips of its own.")
+    tp: Degree | None = Field(None, description="Tensor parallelism; all chips of the machine when left out.")
+    pp: Degree = Field(1, description="Pipeline parallelism.")
+    dp: Degree = Field(1, description="Data parallelism of the attention inside a replica.")
+    ep: Degree = Field(1, description="Expert parallelism.")
+    replicas: Replicas = Field(1, description="Copies of the model behind the router, each on chips of its own.")
     threads: Count | None = Field(None, description="Threads on each CPU socket; one a core when left out.")
     stack: str | None = Field(None, description="Software stack; the profile's default when left out.")
     stack_change: dict[str, Any] = Field(default_factory=dict, description="The same for the stack on this chip.")

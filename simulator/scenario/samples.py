@@ -21,7 +21,7 @@ Count = Annotated[int, Field(gt=0)]
 class Queries(Strict):
     """Queries of `samples` samples each: all there at the start, at a rate, or so many in flight."""
 
-    queries: Count = 2000
+    queries: Annotated[int, Field(gt=0, le=10_000_000)] = 2000
     samples: Length = 128
     request_rate: Rate | None = Field(None, description="Queries a second, as a Poisson process.")
     concurrency: Count | None = Field(None, description="Queries in flight in a closed loop.")
@@ -37,7 +37,9 @@ class Decode(ModelChoice):
     """A language model that decodes: every step gives each of `batch` sequences a token."""
 
     kind: Literal["decode"]
-    batch: Count | tuple[Count, ...] = Field(64, description="Sequences; a list makes one run each.")
+    batch: Count | Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        64, description="Sequences; a list makes one run each."
+    )
     context: Annotated[int, Field(ge=1, description="Tokens that each sequence has behind it.")] = 1024
     iterations: Count = 1000
     events: Literal["lock_step", "depth_wise", "pipeline"] | None = Field(
@@ -45,7 +47,9 @@ class Decode(ModelChoice):
         description="Of a model with early exits: each token's own depth, as events. pipeline: the layers between two "
         "exits on chips of their own, so many times those of the layout.",
     )
-    in_flight: Count | None = Field(None, description="Sequences that `events` holds; four batches when left out.")
+    in_flight: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
+        None, description="Sequences that `events` holds; four batches when left out."
+    )
 
     @model_validator(mode="after")
     def _exits(self) -> Decode:
@@ -74,7 +78,9 @@ class SampleScenario(Strict):
     model: AnySamples | tuple[AnySamples, ...] = Field(description="What is computed: kind dlrm, jacobi, pinn, decode.")
     machines: tuple[MachineChoice, ...]
     traffic: Queries = Field(Queries(), description="Of recommenders.")
-    max_batch: Count = Field(8192, description="Samples in a step of a recommender.")
+    max_batch: Annotated[int, Field(gt=0, le=10_000_000)] = Field(
+        8192, description="Samples in a step of a recommender."
+    )
     seed: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -104,6 +104,10 @@ class TrainingPrecision(Strict):
         return moments + (4.0 if self.master == "fp32" else 0.0)
 
 
+LEAST_SHAPE, MOST_SHAPE = 0.2, 20.0
+"""Far beyond what parts show (0.5 to 4); a smaller shape has nearly all of its failures at once."""
+
+
 class Component(Strict):
     """A kind of part that fails: chip-hours between failures of the whole kind, and the shape of its Weibull law."""
 
@@ -111,6 +115,15 @@ class Component(Strict):
         description="Chip-time between interruptions that it causes: 60000 h means one chip, 60000 h."
     )
     shape: Ratio = Field(Known(1.0), description="Weibull shape: 1 is exponential, below 1 fails early.")
+
+    @model_validator(mode="after")
+    def _of_parts(self) -> Component:
+        if not LEAST_SHAPE <= self.shape <= MOST_SHAPE:
+            raise ValueError(
+                f"a Weibull shape of {self.shape:g} is none of parts, which have {LEAST_SHAPE:g} to {MOST_SHAPE:g}; "
+                "write shape: 0.8"
+            )
+        return self
 
 
 class Failures(Strict):
