@@ -177,6 +177,9 @@ def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -
     if isinstance(error, Exception):
         what, *mend = str(error).split("; ", 1)
         return Problem(what, where(location), mend[0] if mend else None)
+    if kind in ("too_short", "too_long"):
+        found, many = context["actual_length"], context.get("min_length", context.get("max_length"))
+        return Problem(f"{name or 'this'} has {found} items, {many} are needed", where(location))
     message = details["msg"]
     if message.startswith("Input ") or kind in _WISHES:
         wish = _WISHES.get(kind) or message.removeprefix("Input should ").split(",")[0].replace("True", "true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Annotated, Any, Literal, get_args
@@ -283,6 +284,14 @@ class QuantityType:
             "additionalProperties": False,
         }
         return {"anyOf": [value, given]}
+
+
+def in_si(text: str) -> float | None:
+    """A number with any of the units above, in SI and unchecked; None for other text."""
+    for unit in UNITS:
+        with suppress(QuantityError):
+            return QuantityType(unit)._in_si(text)
+    return None
 
 
 def quantity(unit: str, *, zero: bool = False, most: float | None = None, example: str = "") -> QuantityType:

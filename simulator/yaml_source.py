@@ -350,7 +350,8 @@ def _put(mark: Marked, location: Location, new: Marked, where: Where, error: typ
     if not isinstance(mark.value, list):
         raise error(Problem(f"there is no '{part}' in a value that is no mapping and no list", where))
     if not isinstance(part, int) or not 0 <= part < len(mark.value):
-        raise error(Problem(f"there is no item [{part}] in a list of {len(mark.value)}", where))
+        mend = "write the number of an item, [0], or [*] for all" if isinstance(part, str) else None
+        raise error(Problem(f"there is no item [{part}] in a list of {len(mark.value)}", where, mend))
     listed = list(mark.value)
     listed[part] = _put(listed[part], rest, new, where, error)
     return replace(mark, value=listed)

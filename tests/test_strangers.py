@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from simulator.api import load, run
 from simulator.errors import RamwiseError
+from simulator.hardware.catalogue import Catalogue
 from simulator.report.samples import plain_text
 from simulator.report.state import over_replicas
+from simulator.study.crossover import crossover
+from simulator.study.folder import write, write_map
+from simulator.study.plan import plan
+from simulator.study.sweep import sweep
 
 SERVE = """\
 model: llama-3.1-8b
@@ -100,3 +106,131 @@ def test_the_state_of_replicas_adds_up_as_it_does_one_by_one() -> None:
         now[one] = new
         expected.append(sum(now.values()))
     assert over_replicas(replica, value).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (TRAIN.replace("chips: 32", "chips: []"), "a.yaml:3:42: chips has 0 items, 1 are needed"),
+        (
+            TRAIN.replace("chips: 32", "chips: 30"),
+            "a.yaml:3:12: 30 chips are no multiple of tp 2 x pp 4 x cp 1 = 8; write chips: 24 or 32",
+        ),
+        (
+            TRAIN + "failures: {components: {gpu: {mtbf: 100 h, shape: 0.01}}}\n",
+            "a.yaml:7:30: a Weibull shape of 0.01 is none of parts, which have 0.2 to 20; write shape: 0.8",
+        ),
+        (
+            TRAIN + "failures: {}\ncheckpoints: {interval: never}\n",
+            "a.yaml:8:25: interval: 'never' is not a quantity; write 'interval: 600 ns'",
+        ),
+        (SAMPLES.replace("[1, 8]", "[]"), "a.yaml:2:50: batch has 0 items, 1 are needed"),
+        (SAMPLES.replace("task: classes", "task: class"), "a.yaml:1:7: unknown task 'class'; did you mean 'classes'?"),
+        (
+            SERVE.replace("tp: 1", "tp: 1, change: {chip.memory.hbm.bandwidth: 1 B/s}"),
+            "a step takes 1.21e+11 s, and 4,096 s are the most that is simulated; "
+            "look for a bandwidth or peak that is too low, or write smaller `limits`",
+        ),
+        (
+            SERVE.replace("tp: 1", "tp: 1, replicas: 1e15"),
+            "a.yaml:2:52: replicas should be less than or equal to 100000, not 1000000000000000.0",
+        ),
+        (
+            "study: sweep\nscenario: a.yaml\naxes: {}\n",
+            "a.yaml:1:1: this is a study and no scenario; run it: ramwise sweep a.yaml",
+        ),
+    ],
+)
+def test_what_no_machine_and_no_run_has_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert said(tmp_path, text) == [line]
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+def studied(folder: Path, text: str, scenario: str = SERVE, kind: Any = sweep) -> Any:
+    """What a study of a scenario finds."""
+    (folder / "chat.yaml").write_text(scenario)
+    (folder / "study.yaml").write_text(text)
+    return kind(folder / "study.yaml", folder / "out")
+
+
+def test_a_model_may_vary_and_one_that_cannot_run_is_a_row(tmp_path: Path) -> None:
+    found = studied(tmp_path, "scenario: chat.yaml\naxes: {model: [llama-3.1-8b, llama-2-7b, llama-3.1-405b]}\n")
+    means = found.means()
+    assert list(means["model"]) == ["llama-3.1-8b", "llama-2-7b"]
+    assert len(found.failed) == 1
+    write(found, tmp_path / "study.yaml", tmp_path / "out", plots=False)
+
+
+def test_a_rate_that_is_none_is_a_row_among_numbers(tmp_path: Path) -> None:
+    found = studied(tmp_path, "scenario: chat.yaml\naxes: {traffic.request_rate: [-1 /s, 60 /min]}\n")
+    assert list(found.table["traffic.request_rate"]) == [-1.0, 1.0]
+    write(found, tmp_path / "study.yaml", tmp_path / "out", plots=False)
+
+
+def test_two_traffics_are_two_points(tmp_path: Path) -> None:
+    """A result has a column `traffic` too (what was done to a trace); the study's own tells them apart."""
+    traffics = "[{request_rate: 1 /s, isl: 9, osl: 9, requests: 9}, {request_rate: 2 /s, isl: 9, osl: 9, requests: 9}]"
+    assert len(studied(tmp_path, f"scenario: chat.yaml\naxes: {{traffic: {traffics}}}\n").means()) == 2
+
+
+def test_a_path_in_a_profile_needs_no_quotes(tmp_path: Path) -> None:
+    key = "machines[0].change.chip.memory.hbm.bandwidth"
+    found = studied(tmp_path, f"scenario: chat.yaml\naxes:\n  {key}: [3 TB/s, 6 TB/s]\n").means()
+    assert list(found[key]) == [3e12, 6e12]
+    assert found["tpot_p50_ms"][0] > found["tpot_p50_ms"][1]
+
+
+MAP = """\
+study: crossover
+scenario: chat.yaml
+grid: 2
+refine: 0
+axes: {traffic.request_rate: {log: [1 /s, 9 /s]}, AXIS}
+"""
+PLAN = "study: plan\nscenario: chat.yaml\nmachines: [h100-sxm-8]\ntp: [1]\n"
+TWO = SERVE.replace("tp: 1}", "tp: 1}, {hardware: h200-sxm-8, tp: 1}")
+LENGTHS = MAP.replace("AXIS", "traffic.isl: {log: [64, 512]}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "scenario", "line"),
+    [
+        (sweep, "scenario: chat.yaml\nmetrics: [model]\n", SERVE, "the metric 'model' is text"),
+        (sweep, "scenario: chat.yaml\nderived: {chips: chips * 2}\n", SERVE, "there is a column 'chips'"),
+        (sweep, "scenario: chat.yaml\n", SERVE.replace("tp: 1", "tp: 3"), "no point can run: "),
+        (sweep, "scenario: chat.yaml\n", TRAIN, "the task is train, and serve is needed here"),
+        (sweep, PLAN, SERVE, "this is a plan; ramwise plan"),
+        (sweep, SERVE, SERVE, "this is a scenario and no study; run it: ramwise run"),
+        (sweep, "scenario: chat.yaml\naxes: {machines.tp: [1]}\n", SERVE, "or [*] for all"),
+        (crossover, LENGTHS, SERVE, "a crossover of one contender has no winner"),
+        (crossover, LENGTHS + "metric: bound_by\n", TWO, "the metric 'bound_by' is text"),
+        (crossover, LENGTHS + "within: tpot_mean_ms\n", TWO, "'tpot_mean_ms' is no condition"),
+        (crossover, LENGTHS.replace("9 /s", "1e999 /s"), TWO, "'1e999 /s' is no finite number"),
+        (plan, PLAN, SERVE, "a plan needs an slo"),
+        (plan, PLAN.replace("[1]", "[]"), SERVE, "tp has 0 items"),
+        (plan, PLAN + "growth: 1e6\n", SERVE + "slo: {ttft: 1 s}\n", "plan for a share of the traffic"),
+    ],
+)
+def test_a_study_that_cannot_be_is_told_in_a_line(
+    tmp_path: Path, kind: Any, text: str, scenario: str, line: str
+) -> None:
+    with pytest.raises(RamwiseError) as failure:
+        studied(tmp_path, text, scenario, kind)
+    assert line in str(failure.value)
+    assert len(str(failure.value).splitlines()) == 1
+
+
+def test_a_map_has_nodes_where_a_value_is_none(tmp_path: Path) -> None:
+    found = studied(tmp_path, MAP.replace("AXIS", "traffic.isl: {log: [64, 4e9]}"), TWO, crossover)
+    write_map(found, tmp_path / "study.yaml", tmp_path / "out", plots=True)
+    assert sorted(found.winners["winner"] == "") == [False, False, True, True]
+
+
+def test_scenarios_beside_profiles_are_no_profiles(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(SERVE)
+    (tmp_path / "mine.yaml").write_text("extends: h100-sxm-8.yaml\nname: mine\n")
+    names = Catalogue([tmp_path]).names()
+    assert "mine" in names
+    assert "chat" not in names

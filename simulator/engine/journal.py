@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Sequence
-from struct import Struct
-from struct import error as StructError
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class Journal:
     def __init__(self, windows: int, blocks: int) -> None:
         self.width = len(COLUMNS) + 2 * windows
         self.least_free = blocks
-        self._pack = Struct(f"=d{self.width}q").pack
+        self._pack = struct.Struct(f"=d{self.width}q").pack
         self._rows = bytearray()
         self._late_gaps = array("d")
 
@@ -31,7 +30,7 @@ class Journal:
         """Steps with an unchanged batch whose durations grow evenly. Raise InputError for steps beyond all measure."""
         try:
             self._rows += self._pack(start_s, *row)
-        except StructError:
+        except struct.error:
             raise too_long(row[FIRST] * SECONDS_PER_TICK) from None
 
     def late_gap(self, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from simulator.hardware.profile import Profile, check_profile
 from simulator.yaml_source import read_yaml, validate
 
 _SUFFIXES = (".yaml", ".yml")
+_NAME = re.compile(r'^[{"\']*name["\']?\s*:', re.MULTILINE)
 
 
 def packaged_folder(name: str) -> Path:
@@ -39,9 +41,16 @@ class Catalogue:
         found: dict[str, Path] = {}
         for folder in self._folders:
             for path in sorted(folder.iterdir()):
-                if path.suffix in _SUFFIXES and not path.stem.endswith(".stack"):
+                if path.suffix in _SUFFIXES and not path.stem.endswith(".stack") and self._is_profile(path):
                     found.setdefault(path.stem, path)
         return dict(sorted(found.items()))
+
+    def _is_profile(self, path: Path) -> bool:
+        """Whether a YAML file is a profile: a user's folder holds scenarios and studies too, which have no `name`."""
+        try:
+            return path.parent == self._folders[-1] or bool(_NAME.search(path.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def names(self) -> list[str]:
         """Every name that `load` knows, in alphabetical order."""

@@ -10,7 +10,7 @@ from typing import Any
 from simulator.errors import Problem, ScenarioError, Where, unknown
 from simulator.hardware.catalogue import packaged_folder
 from simulator.problems import Location
-from simulator.scenario.samples import SampleScenario
+from simulator.scenario.samples import TASKS, SampleScenario
 from simulator.scenario.serving import Scenario
 from simulator.scenario.training import TrainingScenario
 from simulator.yaml_source import Source, read_yaml, validate
@@ -60,8 +60,25 @@ def _read(path: Path | str, changes: tuple[str, ...]) -> Source:
 
 def scenario_of(source: Source) -> Scenario:
     """The scenario that a source holds. Raise ScenarioError with everything that is wrong."""
+    if isinstance(source.data, dict):
+        _of_serving(source)
     scenario: Scenario = validate(Scenario, source, error=ScenarioError)
     return scenario
+
+
+def _of_serving(source: Source) -> None:
+    """Raise ScenarioError for a study, for a task that nobody knows, and for one that is not served."""
+    task, place = source.data.get("task", "serve"), source.where(("task",))
+    if "study" in source.data and "scenario" in source.data:
+        mend = f"run it: ramwise {source.data['study']} {source.path}"
+        raise ScenarioError(Problem("this is a study and no scenario", source.where(), mend))
+    if not isinstance(task, str) or task == "serve":
+        return
+    tasks = ("serve", "train", *TASKS)
+    if task not in tasks:
+        raise ScenarioError(unknown("task", task, tasks, place))
+    mend = "studies vary scenarios of task serve; others run alone: ramwise run FILE"
+    raise ScenarioError(Problem(f"the task is {task}, and serve is needed here", place, mend))
 
 
 def changed(source: Source, key: str, value: str, name: str) -> Source:
@@ -89,7 +106,12 @@ def find_scenario(name: str, where: Where | None = None) -> Path:
 
 def parts_of(key: str) -> list[str]:
     """'machines[*].change."chip.memory.hbm.bandwidth"' -> machines, *, change, chip.memory.hbm.bandwidth."""
-    return [quoted or plain for quoted, plain in _PARTS.findall(key)]
+    parts = [quoted or plain for quoted, plain in _PARTS.findall(key)]
+    for name in ("change", "stack_change"):  # what follows is a path in a profile or a stack, quoted or not
+        if name in parts[:-1]:
+            at = parts.index(name) + 1
+            return [*parts[:at], ".".join(parts[at:])]
+    return parts
 
 
 def value_at(scenario: Scenario, key: str) -> Any:

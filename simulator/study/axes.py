@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -56,6 +57,8 @@ class Ends(Strict):
             if not found:
                 raise ValueError(f"'{end}' is no number with a unit; write 5 or 5 /s")
             numbers.append(float(found["number"]))
+            if not isfinite(numbers[-1]):
+                raise ValueError(f"'{end}' is no finite number; write 5 or 5 /s")
             units.append(found["unit"] or "")
         if len(set(units)) != 1:
             raise ValueError(f"the ends of a span have one unit, not '{units[0]}' and '{units[1]}'")

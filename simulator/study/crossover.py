@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulator.errors import Problem, ScenarioError
 from simulator.report.map_chart import Axis, Field, draw_map
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Evaluation, Progress
@@ -114,6 +115,9 @@ def crossover(
     for level in range(study.refine + 1):
         atlas.add(level)
         space.check()
+        if not level and len(atlas.contenders) < 2:
+            what, mend = "a crossover of one contender has no winner", "give its scenario another machine or model"
+            raise ScenarioError(Problem(what, source.where(("scenario",)), mend))
         new = {key: point for key, point in space.points.items() if key not in results}
         found, count = evaluation.results(new)
         results.update(found)
@@ -137,6 +141,11 @@ class _Atlas:
         self._done: list[tuple[Node, int]] = []
         self._winner: dict[Node, str] = {}
         self.rows: dict[Node, list[Row]] = {}
+
+    @property
+    def contenders(self) -> set[tuple[str, str]]:
+        """Model and machine of every point."""
+        return {(row.model, row.machine) for rows in self.rows.values() for row in rows if row.point}
 
     def add(self, level: int) -> None:
         """Make the nodes of a level: of the whole grid, then of the cells in which the winner changes."""

@@ -14,6 +14,7 @@ from quantiphy import Quantity
 
 from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
+from simulator.quantity import in_si
 from simulator.report.result import plain
 from simulator.scenario import Scenario, changed, scenario_of, value_at
 from simulator.serve import basis, run
@@ -87,4 +88,15 @@ def _value(scenario: Scenario, key: str, written: Any) -> Any:
     if isinstance(written, str) and "change" in key:
         with suppress(ValueError):  # what a machine changes is checked by its profile, not by the scenario
             return Quantity(written, binary=True).real
-    return written if isinstance(written, (str, int, float, bool)) else json.dumps(written, ensure_ascii=False)
+    return as_written(written)
+
+
+def as_written(value: Any) -> Any:
+    """A value of a study as a cell of a table: itself, or as JSON text."""
+    return value if isinstance(value, (str, int, float, bool)) else json.dumps(value, ensure_ascii=False)
+
+
+def as_number(value: Any) -> Any:
+    """The same of a value that no scenario could read: a quantity in SI, where it is one."""
+    number = in_si(value) if isinstance(value, str) else None
+    return as_written(value) if number is None else number

@@ -14,7 +14,7 @@ from simulator.stack.stack import Stacks
 from simulator.study.axes import Changes
 from simulator.study.content import Contents
 from simulator.study.equal_loss import EqualLoss, Level, Leveller
-from simulator.study.point import Point, points_of
+from simulator.study.point import Point, as_number, points_of
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import read_yaml
 
@@ -88,7 +88,8 @@ class Space:
             ]
         except InputError as error:
             self._refused = self._refused or error
-            return [Row(changes, refused=str(error).splitlines()[0])]
+            values = {key: as_number(value) for key, value in changes.items()}
+            return [Row(values, refused=str(error).splitlines()[0])]
         self.points.update({row.key: row.point for row in found if row.point})
         return found
 

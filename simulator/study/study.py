@@ -113,8 +113,12 @@ class Plan(Common):
     """The best fleet for the scenario's traffic within its SLO."""
 
     study: Literal["plan"]
-    machines: tuple[str, ...] | Literal["auto"] = Field("auto", description="Hardware profiles; auto: all of them.")
-    tp: tuple[Annotated[int, Field(gt=0)], ...] | Literal["auto"] = Field("auto", description="auto: 1, 2, 4 ...")
+    machines: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["auto"] = Field(
+        "auto", description="Hardware profiles; auto: all of them."
+    )
+    tp: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] | Literal["auto"] = Field(
+        "auto", description="auto: 1, 2, 4 ..."
+    )
     precision: tuple[PrecisionChoice, ...] = Field((PrecisionChoice(),), min_length=1)
     max_num_seqs: tuple[Annotated[int, Field(gt=0)], ...] = Field((32, 128, 512), min_length=1)
     objective: Literal["cost", "energy", "chips"] = Field("cost", description="USD, joules or chips: the least wins.")
@@ -138,6 +142,9 @@ S = TypeVar("S", bound=Common)
 def read_study(path: Path, kind: type[S]) -> tuple[S, Source, Path]:
     """The study, where it was read, and the file of its scenario. Raise ScenarioError with everything that is wrong."""
     source = read_yaml(path, error=ScenarioError)
+    if isinstance(source.data, dict) and "scenario" not in source.data and {"model", "machines"} & set(source.data):
+        mend = f"run it: ramwise run {source.path}"
+        raise ScenarioError(Problem("this is a scenario and no study", source.where(), mend))
     written = _kind(source)
     if written in KINDS and KINDS[written] is not kind:
         raise ScenarioError(Problem(f"this is a {written}", source.where(("study",)), f"ramwise {written} {path.name}"))

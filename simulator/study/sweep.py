@@ -36,8 +36,9 @@ class Sweep:
 
     @property
     def keys(self) -> list[str]:
-        """The columns that vary."""
-        return [*self.study.axes, *(key for group in self.study.together for key in group)]
+        """The columns that vary, beside the model and the machine."""
+        keys = (*self.study.axes, *(key for group in self.study.together for key in group))
+        return [key for key in keys if key != "model"]
 
     @property
     def failed(self) -> DataFrame:

@@ -26,11 +26,21 @@ def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study | 
     from pandas import DataFrame
 
     table = DataFrame.from_records([_record(row, results) for row in rows])
+    if len(table) and table["error"].notna().all():
+        raise ScenarioError(Problem(f"no point can run: {error}") for error in dict.fromkeys(table["error"]))
+    for key in dict.fromkeys(key for row in rows for key in row.values):
+        if table[key].map(lambda value: isinstance(value, str)).nunique() > 1:  # a word among numbers: all are words
+            table[key] = table[key].map(str)
     for name, formula in study.derived.items():
+        if name in table.columns:
+            raise ScenarioError(Problem(f"derived.{name}: there is a column '{name}'", at, "give it another name"))
         table[name] = _evaluated(table, formula, f"derived.{name}", at, "eval")
     missing = [metric for metric in study.shown if metric not in table.columns]
     if missing:
         raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
+    for metric in study.shown:
+        if table[metric].map(lambda value: isinstance(value, str)).any():
+            raise ScenarioError(Problem(f"the metric '{metric}' is text", at, "name a column of numbers"))
     return table
 
 
@@ -45,7 +55,12 @@ def kept(table: DataFrame, condition: str | None, at: Where) -> DataFrame:
 def conditioned(table: DataFrame, condition: str | None, metric: str, at: Where) -> DataFrame:
     """The table with no value of `metric` in the rows that do not meet a condition, or that are saturated."""
     table = table.copy()
-    out = ~_evaluated(table, condition, "within", at, "eval") if condition else table["error"].notna()
+    out = table["error"].notna()
+    if condition:
+        met = _evaluated(table, condition, "within", at, "eval")
+        if str(getattr(met, "dtype", "")) != "bool":
+            raise ScenarioError(Problem(f"within: '{condition}' is no condition", at, "write tpot_mean_ms <= 50"))
+        out = ~met
     if "saturated" in table.columns:
         out = out | table["saturated"].eq(True)
     table[metric] = table[metric].astype(float).mask(out.astype(bool))
@@ -64,7 +79,8 @@ def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
     result = results[row.key]
     figures = result.get("summary", {})
     figures = {**figures, **figures.get("quality", {})}
-    summary = {k: v for k, v in figures.items() if k not in place and not isinstance(v, (dict, list))}
+    named = {*place, *row.values}
+    summary = {k: v for k, v in figures.items() if k not in named and not isinstance(v, (dict, list))}
     return {**row.values, **place, **summary, "error": result.get("error")}
 
 
