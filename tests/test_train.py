@@ -144,7 +144,7 @@ def test_offloading_frees_memory_and_takes_time(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("machines[0].parallelism.dp=3", "tp 2 x pp 4 x cp 1 x dp 3 are 24 chips, not 32"),
-        ("machines[0].parallelism.tp=3", "are 24 chips, not 32"),
+        ("machines[0].parallelism.tp=3", "32 chips are no multiple of tp 3 x pp 4 x cp 1 = 12; write chips: 24 or 36"),
         ("batch.global_batch=66", "no multiple of the 4 replicas"),
         ("machines[0].parallelism.ep=2", "has no experts"),
         ("schedule=gpipe machines[0].parallelism.vpp=2", "schedule gpipe has no chunks"),
