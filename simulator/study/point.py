@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from quantiphy import Quantity
-
 from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.quantity import in_si
 from simulator.report.result import plain
-from simulator.scenario import Scenario, changed, scenario_of, value_at
+from simulator.scenario import Scenario, changed, parts_of, scenario_of, value_at
 from simulator.serve import basis, run
 from simulator.study.axes import Changes
 from simulator.study.equal_loss import Leveller
@@ -85,10 +82,8 @@ def _value(scenario: Scenario, key: str, written: Any) -> Any:
     found = value_at(scenario, key)
     if isinstance(found, (int, float)) and not isinstance(found, bool):
         return float(found) if isinstance(found, float) else found
-    if isinstance(written, str) and "change" in key:
-        with suppress(ValueError):  # what a machine changes is checked by its profile, not by the scenario
-            return Quantity(written, binary=True).real
-    return as_written(written)
+    # What a machine changes is read by its profile, not by the scenario.
+    return as_number(written) if {"change", "stack_change"} & set(parts_of(key)) else as_written(written)
 
 
 def as_written(value: Any) -> Any:
