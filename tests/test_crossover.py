@@ -115,3 +115,14 @@ def test_a_boundary_lies_where_two_contenders_are_level() -> None:
     row = np.asarray(picture)[120]
     change = np.flatnonzero(np.abs(np.diff(row, axis=0)).sum(axis=-1))
     assert (change + 1) / len(row) == pytest.approx([0.3], abs=0.01)
+
+
+def test_a_contender_that_drops_out_wins_nowhere_beside_its_last_node() -> None:
+    """a is ahead at every node and grows steeply; b counts up to u = 0.5. Past its last node its value is a guess."""
+    place = np.array([(u, v) for u in np.linspace(0, 1, 5) for v in (0.0, 1.0)])
+    a = np.exp(8.0 * place[:, 0])
+    values = np.stack([a, np.where(place[:, 0] <= 0.5, 1.2 * a, np.nan)], axis=1)
+    field = Field(place, ("a", "b"), values, np.full(len(place), np.nan), more_is_better=False)
+    figure = draw_map(field, [Axis("x", 0.0, 1.0, False), Axis("y", 0.0, 1.0, False)], "cost_per_mtok_usd")
+    picture = np.asarray(figure.axes[0].collections[0].get_array())
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1

@@ -49,7 +49,7 @@ class Field:
 
 def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
     """The map with both axes in their own values. Between nodes each contender's metric is interpolated linearly in its
-    logarithm over the triangles of the nodes at which it counts."""
+    logarithm over the triangles of the nodes at which it counts; outside of them the nearest node says who is ahead."""
     with canvas.style():
         fig = canvas.figure(5.2, 7.2)
         ax = fig.subplots()
@@ -59,13 +59,15 @@ def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
         nobody = ~np.isfinite(scores).any(axis=0)
         order = np.sort(np.where(np.isfinite(scores), scores, np.inf), axis=0)
         winner = np.where(nobody, -1, np.argmin(np.where(np.isfinite(scores), scores, np.inf), axis=0))
+        unsure = np.any([_outside(field, index, u, v) for index in range(len(field.contenders))], axis=0)
+        winner = np.where(unsure, _at_nodes(field)[_nearest(field.place, u, v)], winner)
         sure = _over_triangles(field.place, field.share, u, v) if np.isfinite(field.share).any() else np.ones(u.shape)
         picture = _colours(winner, np.nan_to_num(sure, nan=1.0))
         x, y = ([_value(axis, edge) for edge in np.linspace(0, 1, RASTER + 1)] for axis in axes)
         ax.pcolormesh(x, y, picture, shading="flat", rasterized=True)
         middle = [_value(axes[0], edge) for edge in edges], [_value(axes[1], edge) for edge in edges]
         if len(field.contenders) > 1:
-            two = np.isfinite(order[1])
+            two = np.isfinite(order[1]) & ~unsure
             lead = np.exp(np.where(two, order[1], np.nan) - np.where(two, order[0], np.nan))
             jumps = np.hypot(*np.gradient(np.log(lead))) > JUMP  # where the next one drops out, a line says nothing
             lead = np.ma.masked_invalid(np.where(jumps, np.nan, lead))
@@ -97,18 +99,35 @@ def _interpolated(field: Field, index: int, u: np.ndarray, v: np.ndarray) -> np.
     return np.where(counts[nearest], found, np.nan)
 
 
+def _outside(field: Field, index: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Where a contender counts, but outside of the triangles of the nodes at which it does: its value is a guess."""
+    counts = np.isfinite(field.values[:, index]) & (field.values[:, index] > 0)
+    return counts[_nearest(field.place, u, v)] & ~np.isfinite(_triangles(field.place[counts], counts[counts], u, v))
+
+
+def _at_nodes(field: Field) -> np.ndarray:
+    """[n] the contender that is ahead at each node, -1 where nobody counts."""
+    best = np.where(np.isfinite(field.values), field.values * (-1.0 if field.more_is_better else 1.0), np.inf)
+    return np.where(np.isfinite(best).any(axis=1), np.argmin(best, axis=1), -1)
+
+
 def _over_triangles(place: np.ndarray, values: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Linear over the triangles of the points; the nearest point's value outside of them."""
+    inside = _triangles(place, values, u, v)
+    return np.where(np.isfinite(inside), inside, values[_nearest(place, u, v)])
+
+
+def _triangles(place: np.ndarray, values: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Linear over the triangles of the points, nan outside of them."""
     from matplotlib.tri import LinearTriInterpolator, Triangulation
 
-    near = values[_nearest(place, u, v)]
     if len(place) < 3 or np.ptp(place[:, 0]) == 0 or np.ptp(place[:, 1]) == 0:
-        return np.asarray(near)
+        return np.full(u.shape, np.nan)
     try:
         inside = LinearTriInterpolator(Triangulation(place[:, 0], place[:, 1]), values)(u, v)
     except (RuntimeError, ValueError):  # all points on one line
-        return np.asarray(near)
-    return np.where(np.ma.getmaskarray(inside), near, np.ma.getdata(inside))
+        return np.full(u.shape, np.nan)
+    return np.ma.filled(np.ma.asarray(inside, dtype=float), np.nan)
 
 
 def _nearest(place: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
