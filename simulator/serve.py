@@ -20,7 +20,7 @@ from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, check_context
-from simulator.errors import CapacityError, InputError, Problem, ProfileError, ScenarioError, StackError, Where
+from simulator.errors import CapacityError, InputError, Problem, ProfileError, ScenarioError, StackError, Where, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.host import with_host
 from simulator.hardware.profile import Profile
@@ -170,6 +170,10 @@ def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
     """The scenario's terms, with the basis that all of its machines have in common where it names none."""
     money = scenario.money or Money()
     profiles = [_profile(choice, catalogue) for choice in scenario.machines]
+    names = {*catalogue.names(), *(profile.name for profile in profiles)}
+    strange = [name for name in (*money.capital, *money.rental) if name not in names and "+" not in name]
+    if strange:
+        raise ScenarioError(unknown("hardware profile", strange[0], names))
     common = common_basis(profiles, money.capital, money.rental)
     return money if money.basis else money.model_copy(update={"basis": common})
 

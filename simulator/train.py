@@ -20,7 +20,7 @@ from simulator.engine.failures import FailureKind, LongRunPlan, mean_between, op
 from simulator.engine.pipeline import PipelineRecord, StageWork
 from simulator.engine.pipeline import step as run_pipeline
 from simulator.engine.schedules import DECIDING, check_schedule
-from simulator.errors import CapacityError, InputError, Problem, ScenarioError
+from simulator.errors import CapacityError, InputError, Problem, ScenarioError, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.long_run import long_run_summary
 from simulator.metrics.training import HFU, MFU, step_rates
@@ -128,6 +128,10 @@ def _case(
     if computed:
         what = f"{model.name} wants {computed[0]} in another tier; training offloads tables, optimizer and activations"
         raise InputError(Problem(what, None, "leave its `tier` out"))
+    there = [tier.tier for tier in machine.profile.node.memory]
+    strange = sorted(tier for tensor, tier in model.tiers if tensor in away and tier not in there)
+    if strange:
+        raise InputError(unknown(f"tier of '{machine.profile.name}'", strange[0], [machine.memory.tier, *there]))
     machine = replace(machine, offloaded=machine.offloaded | away)
     micro = (scenario.batch.micro_batch,) if scenario.batch.micro_batch else MICRO_BATCHES
     modes = RECOMPUTES if scenario.recompute == "auto" else (scenario.recompute,)

@@ -17,6 +17,7 @@ from simulator.study.crossover import crossover
 from simulator.study.folder import write, write_map
 from simulator.study.plan import plan
 from simulator.study.sweep import sweep
+from simulator.validation.validation import validate
 
 SERVE = """\
 model: llama-3.1-8b
@@ -234,3 +235,55 @@ def test_scenarios_beside_profiles_are_no_profiles(tmp_path: Path) -> None:
     names = Catalogue([tmp_path]).names()
     assert "mine" in names
     assert "chat" not in names
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            SERVE + "money: {capital: {h100-sxm: 300000 USD}}\n",
+            "a.yaml:4:8: unknown hardware profile 'h100-sxm'; did you mean 'h100-sxm-8'?",
+        ),
+        (
+            SERVE.replace("tp: 1", "tp: 1, placement: {embedding: {tier: hbm, cache: {tier: ddr, capacity: 1 GB}}}"),
+            "a.yaml:2:12: the embedding in hbm cannot be cached in ddr of 'h100-sxm-8', which is no nearer; "
+            "cache it in a nearer tier, or leave `cache` out",
+        ),
+        (
+            SERVE.replace("tp: 1", "tp: 1, host: xeon-6454s-2s"),
+            "a.yaml:2:12: stack 'vllm-2025' runs on hbm-gpu, not on 'xeon-6454s-2s+h100-sxm-8' (dram-node); "
+            "name a stack that runs on dram-node: ramwise stacks list",
+        ),
+        (
+            TRAIN.replace(
+                "model: llama-3.1-8b",
+                "model: {base: llama-3.1-8b, ffn: [{layers: [1], kind: ngram_table, rows: 9, width: 8, tier: cxl}]}",
+            ),
+            "a.yaml:3:12: unknown tier of 'h100-sxm-8' 'cxl'; known: ddr, hbm, nvme",
+        ),
+        (
+            TRAIN.replace("llama-3.1-8b", "{base: llama-3.1-8b, depth: {kind: early_exit, exits: {8: 0.5}}}"),
+            "a.yaml:1:1: depth is not simulated in training; leave it out",
+        ),
+    ],
+)
+def test_what_would_change_nothing_is_refused(tmp_path: Path, text: str, line: str) -> None:
+    assert said(tmp_path, text) == [line]
+
+
+NO_TABLE = "this is no table of measurements; its first line names the columns: hardware, model, metric"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("", NO_TABLE),
+        ("a,b,c\n1,2,3\n", NO_TABLE),
+        ("hardware,model,metric,value,unit\n", "there is no measurement in it; write one a line"),
+    ],
+)
+def test_a_table_without_measurements_is_refused(tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(RamwiseError) as failure:
+        validate([tmp_path / "a.csv"])
+    assert line in str(failure.value)

@@ -39,10 +39,12 @@ class Machine:
                 "write host: with a CPU node's profile, e.g. host: xeon-6454s-2s"
             )
         if self.profile.family not in self.stack.families:
-            runs_on = ", ".join(self.stack.families)
+            runs_on, name = ", ".join(self.stack.families), self.profile.name
+            mend = f"leave `stack` out to get '{self.profile.default_stack}'"
+            if self.stack.name == self.profile.default_stack:
+                mend = f"name a stack that runs on {self.profile.family}: ramwise stacks list"
             raise StackError(
-                f"stack '{self.stack.name}' runs on {runs_on}, not on '{self.profile.name}' ({self.profile.family}); "
-                f"leave `stack` out to get '{self.profile.default_stack}'"
+                f"stack '{self.stack.name}' runs on {runs_on}, not on '{name}' ({self.profile.family}); {mend}"
             )
         object.__setattr__(self, "stack", self.stack.on_profile(self.profile))
         units = self.profile.chip.matrix.units
@@ -52,6 +54,13 @@ class Machine:
             )
         for name in sorted(self.placement.tiers - set(self.tiers)):
             raise ScenarioError(unknown(f"tier of '{self.profile.name}'", name, self.tiers))
+        order = list(self.tiers)  # nearest first
+        for tensor, place in self.placement.places.items():
+            if place.near and order.index(place.near.tier) >= min(order.index(name) for name in place.shares):
+                raise ScenarioError(
+                    f"the {tensor} in {', '.join(place.shares)} cannot be cached in {place.near.tier} of "
+                    f"'{self.profile.name}', which is no nearer; cache it in a nearer tier, or leave `cache` out"
+                )
 
     @property
     def memory(self) -> MemoryTier:

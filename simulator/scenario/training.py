@@ -214,6 +214,8 @@ class TrainingScenario(Strict):
             raise ValueError("model is an empty list; write model: gpt3-175b")
         if not self.machines:
             raise ValueError("machines is an empty list; write machines: [{hardware: h100-sxm-8, chips: 1024}]")
+        if any(isinstance(model, ModelChoice) and model.depth for model in self.models):
+            raise ValueError("depth is not simulated in training; leave it out")
         if (self.tokens is None) == (self.steps is None):
             raise ValueError("a run has an end; write tokens: 3e11, or steps: 100000")
         return self

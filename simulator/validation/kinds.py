@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from simulator.errors import Problem, Where
 from simulator.validation.compare import Place, Point
 from simulator.validation.inference import Inference
 from simulator.validation.kernels.kind import KERNEL_TABLES
 from simulator.validation.kernels.power import POWER_TABLES
-from simulator.validation.rows import Row, header
+from simulator.validation.rows import REQUIRED, MeasurementError, Row, header
 from simulator.validation.serving import Serving
 from simulator.validation.training.kind import Training
 
@@ -51,9 +52,12 @@ KINDS: dict[str, type[Kind]] = {
 def kind_of(path: Path) -> str:
     """The kind that the first line of a file tells; the most similar one, whose reader will say what is missing.
 
-    Raise MeasurementError when the file cannot be read.
+    Raise MeasurementError when the file cannot be read, or has none of the columns of any kind.
     """
     found = header(path)
+    if not any(kind.columns & found for kind in KINDS.values()):
+        mend = f"its first line names the columns: {', '.join(REQUIRED)}, ..."
+        raise MeasurementError(Problem("this is no table of measurements", Where(str(path), 1), mend))
     missing = {name: len(kind.columns - found) for name, kind in KINDS.items()}
     return min(KINDS, key=lambda name: (missing[name], -len(KINDS[name].columns)))
 

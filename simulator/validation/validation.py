@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from simulator.errors import unknown
+from simulator.errors import Problem, Where, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.stack.stack import Stacks
 from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
@@ -110,6 +110,10 @@ def validate(
         for row in kinds[name].rows(paths)
         if keep(row)
     ]
+    if files and not placed:
+        raise MeasurementError(
+            Problem("there is no measurement in it", Where(str(path)), "write one a line") for path in files
+        )
     if len({row.id for _, row, _ in placed}) < len(placed):
         raise MeasurementError("rows of different kinds share an id; give each its own id")
     all_rows = placed
