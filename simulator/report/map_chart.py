@@ -102,7 +102,9 @@ def _interpolated(field: Field, index: int, u: np.ndarray, v: np.ndarray) -> np.
 def _outside(field: Field, index: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Where a contender counts, but outside of the triangles of the nodes at which it does: its value is a guess."""
     counts = np.isfinite(field.values[:, index]) & (field.values[:, index] > 0)
-    return counts[_nearest(field.place, u, v)] & ~np.isfinite(_triangles(field.place[counts], counts[counts], u, v))
+    return np.asarray(
+        counts[_nearest(field.place, u, v)] & ~np.isfinite(_triangles(field.place[counts], counts[counts], u, v))
+    )
 
 
 def _at_nodes(field: Field) -> np.ndarray:
