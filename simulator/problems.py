@@ -127,7 +127,7 @@ def _of_another_type(details: ErrorDetails) -> bool:
 
 
 def _without_echoes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """The errors, less each missing key whose misspelling is an error already."""
+    """The errors, less each missing key whose misspelling is an error already, and lists short of wrong items."""
     missing: dict[tuple[Key, ...], list[str]] = defaultdict(list)
     for details in errors:
         if details["type"] == "missing":
@@ -136,10 +136,12 @@ def _without_echoes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
         (loc[:-1], nearest(str(loc[-1]), missing[loc[:-1]]))
         for loc in (details["loc"] for details in errors if details["type"] == "extra_forbidden")
     }
+    wrong = {loc[:end] for loc in (details["loc"] for details in errors) for end in range(len(loc))}
     return [
         details
         for details in errors
-        if details["type"] != "missing" or (details["loc"][:-1], str(details["loc"][-1])) not in meant
+        if (details["type"] != "missing" or (details["loc"][:-1], str(details["loc"][-1])) not in meant)
+        and not (details["type"] == "too_short" and details["loc"] in wrong)  # items that are wrong are not counted
     ]
 
 

@@ -191,6 +191,7 @@ refine: 0
 axes: {traffic.request_rate: {log: [1 /s, 9 /s]}, AXIS}
 """
 PLAN = "study: plan\nscenario: chat.yaml\nmachines: [h100-sxm-8]\ntp: [1]\n"
+LIMITED = SERVE + "slo: {ttft: 1 s}\n"
 TWO = SERVE.replace("tp: 1}", "tp: 1}, {hardware: h200-sxm-8, tp: 1}")
 LENGTHS = MAP.replace("AXIS", "traffic.isl: {log: [64, 512]}")
 
@@ -211,6 +212,11 @@ LENGTHS = MAP.replace("AXIS", "traffic.isl: {log: [64, 512]}")
         (crossover, LENGTHS.replace("9 /s", "1e999 /s"), TWO, "'1e999 /s' is no finite number"),
         (plan, PLAN, SERVE, "a plan needs an slo"),
         (plan, PLAN.replace("[1]", "[]"), SERVE, "tp has 0 items"),
+        (plan, PLAN + "nodes: {h100: 5}\n", LIMITED, "study.yaml:5:9: unknown hardware profile 'h100'"),
+        (plan, PLAN + "availability: {target: 1}\n", LIMITED, "target: 1 is more than 1; write 'target: 0.999'"),
+        (plan, PLAN + "availability: {target: 0.9, repair: 1e9 h}\n", LIMITED, "write a smaller target"),
+        (plan, PLAN + "precision: [{weights: fp9}]\n", LIMITED, "unknown weights 'fp9'"),
+        (plan, PLAN, LIMITED.replace("llama-3.1-8b", "[llama-3.1-8b, qwen3-8b]"), "a plan is for one model"),
         (plan, PLAN + "growth: 1e6\n", SERVE + "slo: {ttft: 1 s}\n", "plan for a share of the traffic"),
     ],
 )

@@ -7,6 +7,7 @@ from math import ceil, comb
 
 import numpy as np
 
+from simulator.errors import Problem, ScenarioError
 from simulator.study.candidates import Candidate
 from simulator.study.study import Availability, Plan
 
@@ -107,7 +108,8 @@ def spare_nodes(nodes: int, chips: int, availability: Availability) -> int:
             short = _below(nodes - 0.5, mean, spread)
         if 1.0 - short >= float(availability.target):
             return spares + availability.maintenance
-    return MOST_SPARES
+    what = f"no {MOST_SPARES:,} spares keep {nodes} nodes up for {float(availability.target):g} of the time"
+    raise ScenarioError(Problem(what, None, "write a smaller target, or a shorter repair"))
 
 
 def _below(x: float, mean: float, spread: float) -> float:

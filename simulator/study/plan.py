@@ -15,7 +15,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simulator.errors import Problem, ScenarioError
+from simulator.errors import Problem, ScenarioError, unknown
+from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.slo import Slo
 from simulator.quantity import Known
 from simulator.scenario import Scenario, Traffic, scenario_of
@@ -98,9 +99,16 @@ def plan(
     progress: Progress | None = None,
 ) -> Proposal:
     """Find the fleet. Raise ScenarioError when the scenario has no SLO or no rate, and for what is written wrong."""
-    wanted, _, file = read_study(path, Plan)
+    wanted, study, file = read_study(path, Plan)
     base = read_yaml(file, error=ScenarioError)
     scenario = scenario_of(base)
+    known = Catalogue((*folders, file.resolve().parent)).names()
+    for name in wanted.nodes:
+        if name not in known:
+            raise ScenarioError(unknown("hardware profile", name, known, study.where(("nodes", name), key=True)))
+    if len(scenario.models) > 1:
+        what = f"a plan is for one model, and the scenario names {len(scenario.models)}"
+        raise ScenarioError(Problem(what, base.where(("model",)), "write one of them"))
     objective = slo(scenario, base)
     if objective is None:
         raise ScenarioError(Problem("a plan needs an slo", base.where(()), "write slo: {ttft: 2 s, tpot: 100 ms}"))

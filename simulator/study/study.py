@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from simulator.errors import Problem, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
-from simulator.quantity import Fraction, Known, Ratio, Seconds, Watts
+from simulator.quantity import Known, Ratio, Seconds, Watts, quantity
 from simulator.scenario import PrecisionChoice, find_scenario
 from simulator.strict import Strict
 from simulator.study.axes import Ends, Values
@@ -97,10 +97,16 @@ class Crossover(Common):
         return (self.metric,)
 
 
+MOST_TARGET = 1.0 - 1e-9
+"""No number of spares is enough for all of the time."""
+
+
 class Availability(Strict):
     """Spare nodes, so that enough of them are up: each is down for the share repair / (repair + time to failure)."""
 
-    target: Fraction = Field(description="Share of the time in which the fleet is large enough, e.g. 0.999.")
+    target: Annotated[Known, quantity("", most=MOST_TARGET, example="0.999")] = Field(
+        description="Share of the time in which the fleet is large enough, e.g. 0.999."
+    )
     chip_hours: Seconds = Field(
         Known(57_500 * 3600.0, source="50-65 k GPU-hours between interruptions: Llama 3 and OPT training records"),
         description="Time of one chip between failures of its node.",
