@@ -13,6 +13,7 @@ from simulator.errors import RamwiseError
 from simulator.hardware.catalogue import Catalogue
 from simulator.report.samples import plain_text
 from simulator.report.state import over_replicas
+from simulator.report.tables import plain_text as serving_table
 from simulator.study.crossover import crossover
 from simulator.study.folder import write, write_map
 from simulator.study.plan import plan
@@ -293,3 +294,12 @@ def test_a_table_without_measurements_is_refused(tmp_path: Path, text: str, line
     with pytest.raises(RamwiseError) as failure:
         validate([tmp_path / "a.csv"])
     assert line in str(failure.value)
+
+
+def test_a_long_name_cuts_no_number_of_a_narrow_table(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        SERVE.replace("llama-3.1-8b", "{base: llama-3.1-8b, name: an 8B of ours that we made}")
+    )
+    report = run(load(tmp_path / "a.yaml"))
+    lines = serving_table(report, 80).splitlines()  # type: ignore[arg-type]
+    assert [line.split()[-1] for line in lines if "TTFT" in line or "TPOT" in line] == ["%", "%"]

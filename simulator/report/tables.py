@@ -86,9 +86,9 @@ def _table(report: Report, wide: bool) -> Table:
     from rich import box
     from rich.table import Table
 
-    longest = max([len(str(run.summary["model"])) for run in report.runs] or [0])
+    names = min(20 if wide else 14, max([len(str(run.summary["model"])) for run in report.runs] or [0]))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2 if wide else 1, 0, 0), show_edge=False)
-    table.add_column("machine\nstack", overflow="fold", min_width=min(20, longest))  # the one that may wrap
+    table.add_column("machine\nstack", overflow="fold", min_width=names)  # the one that may wrap
     headers = [("requests", "req/s"), ("output", "tok/s")], [("energy", "J/tok"), ("power", "kW")]
     before, after = ([f"{name if wide else ''}\n{unit}" for name, unit in group] for group in headers)
     if wide:
