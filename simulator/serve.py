@@ -31,7 +31,7 @@ from simulator.metrics.steady import saturation, steady_state
 from simulator.metrics.throughput import goodput, most_waiting, throughput
 from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
-from simulator.model.number_format import Precision
+from simulator.model.number_format import Precision, tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.model.quality import quality
 from simulator.provenance import changed, weakest
@@ -39,7 +39,7 @@ from simulator.quantity import LABELS
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
 from simulator.scenario.model import build_model
-from simulator.scenario.placement import placement
+from simulator.scenario.placement import Places, placement
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source, as_yaml
@@ -342,8 +342,14 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
 
 
 def _warnings(case: Case, scenario: Scenario) -> list[str]:
-    """What the figures leave out although the scenario asks for it."""
-    return [no_price(case.machine.profile, case.terms.basis)] if scenario.money and case.hourly is None else []
+    """What the figures leave out although the scenario asks for it, and what it asks for in vain."""
+    found = [no_price(case.machine.profile, case.terms.basis)] if scenario.money and case.hourly is None else []
+    placed = case.choice.placement
+    if isinstance(placed, Places):
+        held = {tensor_class(name) for name, count in case.architecture.parameters_by_class().items() if count} | {"kv"}
+        for name in sorted(placed.model_fields_set - held):
+            found.append(f"placement of '{name}' changes nothing: {case.architecture.name} has no such tensors")
+    return found
 
 
 def run(

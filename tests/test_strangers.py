@@ -303,3 +303,16 @@ def test_a_long_name_cuts_no_number_of_a_narrow_table(tmp_path: Path) -> None:
     report = run(load(tmp_path / "a.yaml"))
     lines = serving_table(report, 80).splitlines()  # type: ignore[arg-type]
     assert [line.split()[-1] for line in lines if "TTFT" in line or "TPOT" in line] == ["%", "%"]
+
+
+def test_a_placement_of_what_a_model_lacks_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(SERVE.replace("tp: 1}", "tp: 1, placement: {expert: ddr, kv: hbm}}"))
+    report: Any = run(load(path))
+    told = [warning for warning in report.runs[0].summary["warnings"] if "placement" in warning]
+    assert told == ["placement of 'expert' changes nothing: llama-3.1-8b has no such tensors"]
+
+
+def test_a_run_with_too_many_failures_to_draw_is_refused(tmp_path: Path) -> None:
+    (line,) = said(tmp_path, TRAIN.replace("tokens: 1e9", "tokens: 1e25\nfailures: {}"))
+    assert "interruptions in 32 histories are more than 3,000,000; train fewer tokens" in line
