@@ -65,7 +65,8 @@ def test_the_level_of_a_row_decides_what_is_added_up() -> None:
 
 @pytest.fixture(scope="module")
 def points() -> list[Point]:
-    return [point for point in validate().points if point.row.unit in ("W", "J/tok") and point.simulated is not None]
+    found = validate(keep=lambda row: row.unit in ("W", "J/tok")).points
+    return [point for point in found if point.simulated is not None]
 
 
 def median_error(points: list[Point]) -> float:
