@@ -18,6 +18,7 @@ from numpy.random import Generator
 
 from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
+from simulator.cost.steady import Replica
 from simulator.cost.step import step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine import traffic
@@ -46,6 +47,9 @@ FILLINGS = 5
 """How many times over a run by the clock, everything there at once, fills the batch at least."""
 
 REFINEMENTS = 6
+BATCHES = 32
+"""Batches at which a steady state is looked at, at even ratios."""
+
 SEED = 7
 BLOCK = 32
 PERCENTILES = (50, 90, 95, 99)
@@ -150,6 +154,14 @@ def requests_held(load: Load) -> float:
         return 0.0
 
 
+def requests_within(load: Load, slo: Slo) -> float:
+    """Requests per second of the system in the largest steady batch whose means keep an SLO; 0 where none does."""
+    try:
+        return Bench(load).within(slo) * load.replicas
+    except RamwiseError:
+        return 0.0
+
+
 class Bench:
     """A load with its memory laid out and its steps priced. Raise CapacityError when a request does not fit."""
 
@@ -187,6 +199,16 @@ class Bench:
         step = Step(batch, prompt + output / 2, batch / output, prompt)
         (seconds,) = step_seconds(load.architecture, load.precision, load.machine, [step])
         return float(batch / output / seconds)
+
+    def within(self, slo: Slo) -> float:
+        """Requests per second of a replica in the largest steady batch whose mean latencies keep the SLO."""
+        load, most = self._load, float(min(self._seats, self._load.limits.max_num_seqs))
+        replica = Replica(load.architecture, load.precision, load.machine, load.inputs.mean, load.outputs.mean, most)
+        state = replica.at_batch(np.geomspace(1.0, most, BATCHES))
+        whole = state.first_s + (load.outputs.mean - 1.0) * state.step_s
+        pairs = ((slo.ttft_s, state.first_s), (slo.tpot_s, state.step_s), (slo.e2el_s, whole))
+        kept = np.all([seconds <= limit for limit, seconds in pairs if limit is not None], axis=0)
+        return float(np.max(state.rate, where=kept, initial=0.0))
 
     def figures(self) -> Figures:
         """Every metric, from one run; at the largest rate that keeps an SLO, the rates alone."""

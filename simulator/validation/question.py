@@ -20,7 +20,7 @@ from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
 from simulator.validation import aliases, demand, mixed
 from simulator.validation.layout import NOT_STATED, layout_of, layouts_of_system, threads_of
-from simulator.validation.load import Arrivals, Load, requests_held
+from simulator.validation.load import Arrivals, Load, requests_held, requests_within
 from simulator.validation.rows import UNITS, Reason, Row, amount, whole
 
 REFUSED = {
@@ -35,10 +35,11 @@ LOAD = "load"
 STATIC = ("batch_latency", "batch_rate", "prefill")
 """Readings of batches that start at once."""
 
-LAYOUT_CHOSEN = "layout not stated: the one that holds most requests, or the quickest with room"
+LAYOUT_CHOSEN = "layout not stated: the one that holds most requests, within the SLO if any, or the quickest with room"
 
-HEADROOM = 1.2
-"""What a layout must hold of the rate at which requests come, so that they do not queue."""
+HEADROOM = (1.2, 1.05)
+"""What a layout must hold of the rate at which requests come, so that they do not queue: the first factor, or where no
+layout does, the second."""
 
 FULL = 0.92
 """Share of a GPU's memory that weights and cache may fill before the scheduler splits the batch (fit to rows of
@@ -189,7 +190,7 @@ class Interpreter:
         if isinstance(load, Reason):
             return load
         unstated = (
-            "layout not stated: the one that holds most requests, or the quickest with room"
+            "layout not stated: the one that holds most requests, within the SLO if any, or the quickest with room"
             if isinstance(stated, Reason)
             else ""
         )
@@ -197,16 +198,17 @@ class Interpreter:
         return Question(row, model, load.machine, precisions, figure, chips=chips, assumed=assumed, load=load)
 
     def _fittest(self, loads: Sequence[Load]) -> Load | Reason:
-        """Of several layouts the one that holds most requests when more are waiting; at a rate, the one with most chips
-        a replica, and so the quickest, among those with HEADROOM."""
+        """Of several layouts the one that holds most requests when more are waiting, or within an SLO if there is one;
+        at a rate, the one with most chips a replica, and so the quickest, among those with HEADROOM."""
         if len(loads) == 1:
             return loads[0]
-        rate = loads[0].arrivals.rate
-        key = tuple(replace(load, arrivals=Arrivals(rate=rate)).key for load in loads)
+        rate, slo = loads[0].arrivals.rate, loads[0].arrivals.slo
+        key = tuple(replace(load, arrivals=Arrivals(rate=rate, slo=slo)).key for load in loads)
         if key not in self._most:
-            held = [requests_held(load) for load in loads]
-            roomy = [i for i, most in enumerate(held) if rate and most >= HEADROOM * rate]
-            best = max(roomy, key=lambda i: loads[i].machine.parallelism.chips) if roomy else held.index(max(held))
+            held = [requests_within(load, slo) if slo else requests_held(load) for load in loads]
+            roomy = [[i for i, most in enumerate(held) if rate and most >= room * rate] for room in HEADROOM]
+            quick = next(filter(None, roomy), [])
+            best = max(quick, key=lambda i: loads[i].machine.parallelism.chips) if quick else held.index(max(held))
             self._most[key] = best if held[best] > 0.0 else -1
         most = self._most[key]
         return Reason("weights and KV cache do not fit") if most < 0 else loads[most]
