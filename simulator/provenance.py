@@ -21,6 +21,14 @@ class Block(Strict):
         None, min_length=1, description="Where the numbers of this block come from; inherited when absent."
     )
 
+    def provenance(self) -> list[Fact]:
+        """(path, value in SI, label, source) of every number that the block states."""
+        return facts(self)
+
+    def weakest_label(self) -> str:
+        """The weakest label among all numbers: measured, calibrated, datasheet or estimated (the weakest)."""
+        return weakest(fact.label for fact in self.provenance())
+
 
 B = TypeVar("B", bound=Block)
 

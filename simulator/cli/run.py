@@ -69,11 +69,11 @@ def _of_another_task(
 
     task = task_of(find_scenario(scenario))
     if task == "train":
-        from simulator.cli.train import train
+        from simulator.cli.other_tasks import train
 
         train(scenario, out, change, seed, profiles, as_json, no_plots)
     elif task in TASKS:
-        from simulator.cli.samples import samples
+        from simulator.cli.other_tasks import samples
 
         samples(scenario, out, change, seed, profiles, as_json, no_plots)
     return task == "train" or task in TASKS

@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from simulator.cli.options import INTERRUPTED, NoPlots, Out, Profiles
+
+Found = TypeVar("Found")
 
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or the name of a packaged study.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one for each core when left out.")]
@@ -36,23 +39,11 @@ def sweep(
     no_plots: NoPlots = False,
 ) -> None:
     """Vary any key of a scenario; a stopped study goes on where it was, and only what is new is computed."""
-    from simulator.study.folder import check, write
-    from simulator.study.study import find_study
+    from simulator.study.folder import write
     from simulator.study.sweep import sweep as run_study
 
-    file = find_study(study)
-    place = check(out or Path("ramwise-results") / file.stem)
-    with _goes_on(place), _progress(quiet=as_json) as progress:
-        found = run_study(
-            file,
-            place,
-            workers=workers or os.cpu_count() or 1,
-            cluster=cluster,
-            samples=samples,
-            folders=tuple(profiles or ()),
-            progress=progress,
-        )
-        write(found, file, place, plots=not no_plots)
+    computed = partial(run_study, cluster=cluster, samples=samples)
+    found, place = _studied(computed, write, study, out, workers, profiles, as_json, no_plots)
     if as_json:
         sys.stdout.write(found.table.to_json(orient="records", double_precision=15) + "\n")
         return
@@ -83,22 +74,10 @@ def crossover(
     """Map who wins over two keys of a scenario, refined where the winner changes."""
     from simulator.report.study_tables import area_lines
     from simulator.study.crossover import crossover as run_study
-    from simulator.study.folder import check, write_map
-    from simulator.study.study import find_study
+    from simulator.study.folder import write_map
 
-    file = find_study(study)
-    place = check(out or Path("ramwise-results") / file.stem)
-    with _goes_on(place), _progress(quiet=as_json) as progress:
-        found = run_study(
-            file,
-            place,
-            workers=workers or os.cpu_count() or 1,
-            cluster=cluster,
-            samples=samples,
-            folders=tuple(profiles or ()),
-            progress=progress,
-        )
-        write_map(found, file, place, plots=not no_plots)
+    computed = partial(run_study, cluster=cluster, samples=samples)
+    found, place = _studied(computed, write_map, study, out, workers, profiles, as_json, no_plots)
     if as_json:
         sys.stdout.write(found.winners.to_json(orient="records", double_precision=15) + "\n")
         return
@@ -119,22 +98,11 @@ def plan(
 ) -> None:
     """Find the cheapest (or greenest, or smallest) fleet for some traffic within its SLO."""
     from simulator.report.study_tables import plan_lines
-    from simulator.study.folder import check, plan_document, write_plan
+    from simulator.study.folder import plan_document, write_plan
     from simulator.study.plan import plan as run_study
-    from simulator.study.study import find_study
 
-    file = find_study(study)
-    place = check(out or Path("ramwise-results") / file.stem)
-    with _goes_on(place), _progress(quiet=as_json) as progress:
-        found = run_study(
-            file,
-            place,
-            workers=workers or os.cpu_count() or 1,
-            cluster=cluster,
-            folders=tuple(profiles or ()),
-            progress=progress,
-        )
-        write_plan(found, file, place, plots=not no_plots)
+    computed = partial(run_study, cluster=cluster)
+    found, place = _studied(computed, write_plan, study, out, workers, profiles, as_json, no_plots)
     document = plan_document(found)
     if as_json:
         sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
@@ -142,6 +110,34 @@ def plan(
     for line in plan_lines(document):
         typer.echo(line)
     typer.echo(f"results: {place}")
+
+
+def _studied(
+    run: Callable[..., Found],
+    write: Callable[..., None],
+    study: str,
+    out: Path | None,
+    workers: int | None,
+    profiles: list[Path] | None,
+    as_json: bool,
+    no_plots: bool,
+) -> tuple[Found, Path]:
+    """Find the study, run it with a progress bar, write what it found; that, and the folder."""
+    from simulator.study.folder import check
+    from simulator.study.study import find_study
+
+    file = find_study(study)
+    place = check(out or Path("ramwise-results") / file.stem)
+    with _goes_on(place), _progress(quiet=as_json) as progress:
+        found = run(
+            file,
+            place,
+            workers=workers or os.cpu_count() or 1,
+            folders=tuple(profiles or ()),
+            progress=progress,
+        )
+        write(found, file, place, plots=not no_plots)
+    return found, place
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from simulator.hardware.fabric import Fabric, ScaleOut
 from simulator.hardware.memory import CHANNEL_BYTES, MemoryTier
 from simulator.hardware.power import NodePower
 from simulator.hardware.price import Price
-from simulator.provenance import Block, Fact, facts, weakest
+from simulator.provenance import Block
 from simulator.quantity import Label, format_quantity
 
 Location = tuple[str | int, ...]
@@ -53,14 +53,6 @@ class BareProfile(Block):
     price: Price | None = None
     default_stack: str = Field(description="Software stack that a scenario gets when it names none.")
     notes: str = ""
-
-    def provenance(self) -> list[Fact]:
-        """(path, value in SI, label, source) of every number that the profile states."""
-        return facts(self)
-
-    def weakest_label(self) -> str:
-        """The weakest label among all numbers: measured, calibrated, datasheet or estimated (the weakest)."""
-        return weakest(fact.label for fact in self.provenance())
 
 
 class Profile(BareProfile):

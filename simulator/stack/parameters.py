@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, Field, create_model
@@ -177,6 +177,15 @@ def laid_over(below: B, above: Block, label: Label | None = None, source: str | 
         else:
             update[name] = _known(value, label, source)
     return below.model_copy(update=update)
+
+
+def on_one_chip(whole: B, on: Mapping[str, Block], names: Iterable[str]) -> B:
+    """A stack with the numbers that its `on` has under the first of the names, and with nothing left in `on`."""
+    if not on:
+        return whole
+    found = next((on[name] for name in names if name in on), None)
+    laid = whole if found is None else laid_over(whole, found, whole.label, whole.source)
+    return laid.model_copy(update={"on": {}})
 
 
 def _known(value: Any, label: Label | None, source: str | None) -> Any:

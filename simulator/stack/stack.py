@@ -10,9 +10,8 @@ from pydantic import Field
 
 from simulator.errors import Problem, StackError, Where, unknown
 from simulator.hardware.profile import Family, Profile
-from simulator.provenance import Fact, facts, weakest
 from simulator.quantity import Known, Label
-from simulator.stack.parameters import Parameters, ParametersOnOneChip, laid_over
+from simulator.stack.parameters import Parameters, ParametersOnOneChip, on_one_chip
 from simulator.yaml_source import Marked, Source, read_yaml, validate
 
 FALLBACK = "default"
@@ -36,17 +35,7 @@ class Stack(Parameters):
 
     def on_profile(self, profile: Profile) -> Stack:
         """The stack with the numbers of this profile, or else of its chip, laid over those for all chips."""
-        found = next((self.on[name] for name in (profile.name, profile.chip.name) if name in self.on), None)
-        whole = self if found is None else laid_over(self, found, self.label, self.source)
-        return whole.model_copy(update={"on": {}}) if self.on else self
-
-    def provenance(self) -> list[Fact]:
-        """(path, value in SI, label, source) of every number that the stack states."""
-        return facts(self)
-
-    def weakest_label(self) -> str:
-        """The weakest label among all numbers."""
-        return weakest(fact.label for fact in self.provenance())
+        return on_one_chip(self, self.on, (profile.name, profile.chip.name))
 
 
 def of_format(table: dict[str, Known], name: str, stack: str, what: str) -> float:

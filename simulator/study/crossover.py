@@ -7,7 +7,7 @@ points of a fine grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +125,7 @@ def crossover(
         table = table_of([row for rows in atlas.rows.values() for row in rows], results, study, at)
         table = conditioned(table, study.within, study.metric, at)
         atlas.judge(table)
-    return Map(path.stem, study, table, atlas.winners(table), computed, space.levels)
+    return Map(path.stem, study, table, atlas.winners(), computed, space.levels)
 
 
 class _Atlas:
@@ -140,6 +140,7 @@ class _Atlas:
         ]
         self._done: list[tuple[Node, int]] = []
         self._winner: dict[Node, str] = {}
+        self._leads: dict[tuple[float, float], tuple[float, float]] = {}  # place -> factor and share of the winner
         self.rows: dict[Node, list[Row]] = {}
 
     @property
@@ -151,7 +152,8 @@ class _Atlas:
         """Make the nodes of a level: of the whole grid, then of the cells in which the winner changes."""
         if level:
             split = [cell for cell in self._cells if len({self._winner[node] for node in _corners(*cell)}) > 1]
-            self._done += [cell for cell in self._cells if cell not in set(split)]
+            changing = set(split)
+            self._done += [cell for cell in self._cells if cell not in changing]
             self._cells = [
                 ((x + dx, y + dy), size // 2)
                 for (x, y), size in split
@@ -169,40 +171,37 @@ class _Atlas:
         return [Row({**row.values, "u": u, "v": v}, row.point, row.key, row.refused) for row in rows]
 
     def judge(self, table: DataFrame) -> None:
-        """Note who is ahead at each node."""
-        ahead = self._ahead(table)
+        """Note who is ahead at each node, by which factor, in which share of the samples."""
+        first = rankings(table, ["u", "v"], self._study.metric)
+        ahead: dict[tuple[float, float], str] = {}
+        self._leads = {}
+        if not first.empty:
+            places = list(zip(first["u"], first["v"], strict=True))
+            names = _contenders(first["model"], first["machine"], table)
+            ahead = dict(zip(places, names, strict=True))
+            self._leads = dict(zip(places, zip(first["factor"], first["share"], strict=True), strict=True))
         self._winner = {node: ahead.get(self._place(node), NOBODY) for node in self.rows}
 
     def _place(self, node: Node) -> tuple[float, float]:
         return node[0] / self._last, node[1] / self._last
 
-    def _ahead(self, table: DataFrame) -> Mapping[tuple[float, float], str]:
-        first = rankings(table, ["u", "v"], self._study.metric)
-        if first.empty:
-            return {}
-        names = _contenders(first["model"], first["machine"], table)
-        return {(u, v): name for u, v, name in zip(first["u"], first["v"], names, strict=True)}
-
-    def winners(self, table: DataFrame) -> DataFrame:
-        """A row for each node, see Map."""
+    def winners(self) -> DataFrame:
+        """A row for each node that was judged, see Map."""
         from pandas import DataFrame
 
-        first = rankings(table, ["u", "v"], self._study.metric)
-        known = {} if first.empty else {(row.u, row.v): row for row in first.itertuples()}
         weights = dict.fromkeys(self.rows, 0.0)
         for cell in (*self._done, *self._cells):
             for node in _corners(*cell):
                 weights[node] += cell[1] ** 2 / 4
         records = []
         for node, rows in self.rows.items():
-            u, v = self._place(node)
-            found = known.get((u, v))
+            factor, share = self._leads.get(self._place(node), (float("nan"), float("nan")))
             records.append(
                 {
                     **rows[0].values,
                     "winner": self._winner[node],
-                    "factor": found.factor if found is not None else float("nan"),
-                    "share": found.share if found is not None else float("nan"),
+                    "factor": factor,
+                    "share": share,
                     "weight": weights[node],
                 }
             )

@@ -40,7 +40,7 @@ def check(out: Path) -> Path:
 
 def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
     """Write what a sweep found: tables, figures, a copy of the study, plots and a page. Raise OutputError."""
-    ahead = found.rankings()
+    ahead, means = found.rankings(), found.means()
     figures = {
         "rows": len(found.table),
         "failed": len(found.failed),
@@ -49,9 +49,9 @@ def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
         "ahead": {metric: table.to_dict(orient="records") for metric, table in ahead.items()},
         "errors": sorted(set(found.failed["error"])),
     }
-    drawn = draw_metrics(found.means(), found.keys, found.study.shown) if plots else None
+    drawn = draw_metrics(means, found.keys, found.study.shown) if plots else None
     pictures = {"metrics": (drawn, "Metrics over what varies")} if drawn is not None else {}
-    _write(found.name, found.study.description, file, out, figures, found.table, found.means(),
+    _write(found.name, found.study.description, file, out, figures, found.table, means,
            [*found.level_lines(), *ranking_lines(ahead)],
            pictures, "sweep")  # fmt: skip
 

@@ -10,9 +10,8 @@ from pydantic import Field
 
 from simulator.errors import Problem, StackError, Where, unknown
 from simulator.hardware.profile import Family, Profile
-from simulator.provenance import Fact, facts, weakest
 from simulator.quantity import Label
-from simulator.stack.parameters import laid_over, part_of
+from simulator.stack.parameters import on_one_chip, part_of
 from simulator.stack.training.parameters import TrainingParameters
 from simulator.yaml_source import read_yaml, validate
 
@@ -44,17 +43,7 @@ class TrainingStack(TrainingParameters):
         if profile.family not in self.families:
             runs_on = ", ".join(self.families)
             raise StackError(f"stack '{self.name}' runs on {runs_on}, not on '{profile.name}' ({profile.family})")
-        found = next((self.on[name] for name in (profile.name, profile.chip.name) if name in self.on), None)
-        whole = self if found is None else laid_over(self, found, self.label, self.source)
-        return whole.model_copy(update={"on": {}}) if self.on else self
-
-    def provenance(self) -> list[Fact]:
-        """(path, value in SI, label, source) of every number that the stack states."""
-        return facts(self)
-
-    def weakest_label(self) -> str:
-        """The weakest label among all numbers."""
-        return weakest(fact.label for fact in self.provenance())
+        return on_one_chip(self, self.on, (profile.name, profile.chip.name))
 
 
 class TrainingStacks:
