@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost.amount import norm
-from simulator.errors import StackError
 from simulator.hardware.profile import Profile
 from simulator.model.operation import Array
 from simulator.model.parallelism import ACTIVATION_BYTES
@@ -43,10 +42,8 @@ def prefill_seconds(heads: Heads, length: Array, kernel: PrefillKernel, profile:
 
     F is the 16-bit peak for every format. The second term adds: other kernels rotate, write the cache and the output.
     """
-    peak, bandwidth = profile.chip.matrix.sixteen_bit, float(profile.chip.main_memory.bandwidth)
-    if peak is None:
-        raise StackError(f"'{profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
-    rate = peak * float(kernel.plateau)
+    bandwidth = float(profile.chip.main_memory.bandwidth)
+    rate = profile.sixteen_bit_peak * float(kernel.plateau)
     rows, cached = np.ceil(length / BLOCK), np.ceil(before / BLOCK)
     most = np.where(np.asarray(heads.window) > 0, np.ceil(heads.window / BLOCK) + 1.0, rows + cached)
     growing = np.clip(most - cached, 0.0, rows)  # rows of blocks that still see one block more than the last

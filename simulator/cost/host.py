@@ -53,9 +53,6 @@ def _rate(format: str, profile: BareProfile, part: HostPart, machine: Machine) -
     """FLOP/s of one socket in products of weights stored in `format`."""
     if part.vector is not None and profile.chip.vector is not None:
         return float(profile.chip.vector.peak) * float(part.vector)
-    peaks = profile.chip.matrix.peak
-    for compute in FORMATS[format].compute:
-        if compute in peaks:
-            plateau = of_format(part.matmul, compute, machine.stack.name, "share of the host's peak")
-            return float(peaks[compute]) * plateau
-    raise StackError(f"'{profile.name}' computes in {', '.join(peaks)}; none of them takes weights stored as {format}")
+    compute = profile.compute_format(format)
+    plateau = of_format(part.matmul, compute, machine.stack.name, "share of the host's peak")
+    return float(profile.chip.matrix.peak[compute]) * plateau

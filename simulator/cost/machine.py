@@ -12,7 +12,7 @@ from simulator.cost.tier import Tier, tiers_of
 from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
-from simulator.model.number_format import FORMATS, tensor_class
+from simulator.model.number_format import tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack, of_format
 
@@ -131,29 +131,16 @@ class Machine:
         fraction = of_format(self.stack.streaming, format, self.stack.name, "streaming fraction")
         return self.streaming_bandwidth(tier or self.main, fraction)
 
-    def compute_format(self, format: str) -> str:
-        """The format in which the matrix units multiply values stored in `format`."""
-        peaks = self.profile.chip.matrix.peak
-        for candidate in FORMATS[format].compute:
-            if candidate in peaks:
-                return str(candidate)
-        raise StackError(
-            f"'{self.profile.name}' computes in {', '.join(peaks)}; none of them takes weights stored as {format}"
-        )
-
     def matrix_rate(self, format: str) -> float:
         """FLOP/s of large products of weights stored in `format`."""
-        compute = self.compute_format(format)
+        compute = self.profile.compute_format(format)
         plateau = of_format(self.stack.matmul, compute, self.stack.name, "share of peak for matrix products")
-        return float(self.profile.chip.matrix.peak[compute]) * plateau * self.scaling * self.working  # type: ignore[index]
+        return float(self.profile.chip.matrix.peak[compute]) * plateau * self.scaling * self.working
 
     @property
     def sixteen_bit_peak(self) -> float:
         """FLOP/s of the 16-bit matrix peak, to which the attention fractions refer."""
-        peak = self.profile.chip.matrix.sixteen_bit
-        if peak is not None:
-            return peak * self.scaling * self.working
-        raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+        return self.profile.sixteen_bit_peak * self.scaling * self.working
 
     @cached_property
     def tiling(self) -> Tiling | None:

@@ -45,7 +45,7 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     stack = machine.stack
     rows = np.asarray(operation.m, dtype=float)
     some = rows > 0
-    compute_format = machine.compute_format(operation.format)
+    compute_format = machine.profile.compute_format(operation.format)
     rate = machine.matrix_rate(operation.format)
     if stack.matmul_half_width:
         width = sqrt(operation.n * operation.k)
@@ -128,4 +128,4 @@ def attention(operation: Attention, machine: Machine) -> Amount:
     reading = {t.name: moved * share / machine.streaming_bandwidth(t, fraction_read) for t, share in parts}
     seconds = overlapped(flops / (machine.sixteen_bit_peak * fraction), reading, ATTENTION_P)
     read = {t.name: moved * share for t, share in parts}
-    return Amount(seconds, {machine.compute_format("bf16"): flops}, read).times(operation.repeat)
+    return Amount(seconds, {machine.profile.compute_format("bf16"): flops}, read).times(operation.repeat)

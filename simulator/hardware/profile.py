@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from simulator.errors import Problem, Where
-from simulator.hardware.compute import Chip
+from simulator.errors import Problem, StackError, Where
+from simulator.hardware.compute import Chip, ComputeFormat
 from simulator.hardware.fabric import Fabric, ScaleOut
 from simulator.hardware.memory import CHANNEL_BYTES, MemoryTier
 from simulator.hardware.power import NodePower
 from simulator.hardware.price import Price
+from simulator.model.number_format import FORMATS
 from simulator.provenance import Block
 from simulator.quantity import Label, format_quantity
 
@@ -53,6 +54,22 @@ class BareProfile(Block):
     price: Price | None = None
     default_stack: str = Field(description="Software stack that a scenario gets when it names none.")
     notes: str = ""
+
+    def compute_format(self, format: str) -> ComputeFormat:
+        """The format in which the matrix units multiply values stored in `format`. Raise StackError when none does."""
+        peaks = self.chip.matrix.peak
+        for candidate in FORMATS[format].compute:
+            if candidate in peaks:
+                return candidate
+        raise StackError(f"'{self.name}' computes in {', '.join(peaks)}; none of them takes weights stored as {format}")
+
+    @property
+    def sixteen_bit_peak(self) -> float:
+        """FLOP/s of the 16-bit matrix peak. Raise StackError when there is none."""
+        peak = self.chip.matrix.sixteen_bit
+        if peak is None:
+            raise StackError(f"'{self.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+        return peak
 
 
 class Profile(BareProfile):

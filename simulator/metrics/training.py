@@ -42,9 +42,9 @@ def step_rates(
     """Keys of a summary: tokens/s of the run and of a chip, mfu and hfu against the peak of the matrices' format."""
     tokens = recipe.global_batch * recipe.length
     rate = tokens / seconds
-    format = machine.compute_format(recipe.precision.weights)
-    peak = float(machine.profile.chip.matrix.peak[format])  # type: ignore[index]
-    sixteen = machine.sixteen_bit_peak
+    format = machine.profile.compute_format(recipe.precision.weights)
+    peak = float(machine.profile.chip.matrix.peak[format])
+    sixteen = machine.profile.sixteen_bit_peak
     done = sum(sum(stage.flops.values()) for stage in step.stages) / len(step.stages) * step.micro_batches
     model = model_flops_per_token(architecture, recipe.length) * rate / machine.chips
     return {

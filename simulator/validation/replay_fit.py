@@ -25,7 +25,7 @@ def numbers_of(replays: Sequence[Replay]) -> list[str]:
     paths = []
     for replay in replays:
         machine, precision = replay.case.machine, replay.case.precision
-        paths += [f"matmul.{machine.compute_format(precision.weights)}", f"streaming.{precision.weights}"]
+        paths += [f"matmul.{machine.profile.compute_format(precision.weights)}", f"streaming.{precision.weights}"]
         paths += ["kv_streaming", "sequence_overhead", "vocabulary_overhead"]
         if machine.parallelism.chips > 1:
             pcie = machine.profile.node.fabric.kind == "pcie" and machine.stack.collectives.pcie_bandwidth is not None

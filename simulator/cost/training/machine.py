@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, log
 
-from simulator.errors import CapacityError, StackError
+from simulator.errors import CapacityError
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
-from simulator.model.number_format import FORMATS
 from simulator.stack.stack import of_format
 from simulator.stack.training.stack import TrainingStack
-
-SIXTEEN_BIT = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -117,25 +114,8 @@ class TrainingMachine:
             return self.link
         return min(self.link, self.network * min(ranks, inside)) if inside > 1 else self.network
 
-    def compute_format(self, format: str) -> str:
-        """The format in which the matrix units multiply values stored in `format`."""
-        peaks = self.profile.chip.matrix.peak
-        for candidate in FORMATS[format].compute:
-            if candidate in peaks:
-                return candidate
-        raise StackError(f"'{self.profile.name}' computes in {', '.join(peaks)}; none of them takes {format}")
-
     def matrix_rate(self, format: str) -> float:
         """FLOP/s of large products."""
-        compute = self.compute_format(format)
+        compute = self.profile.compute_format(format)
         plateau = of_format(self.stack.matmul, compute, self.stack.name, "share of peak for matrix products")
-        return float(self.profile.chip.matrix.peak[compute]) * plateau  # type: ignore[index]
-
-    @cached_property
-    def sixteen_bit_peak(self) -> float:
-        """FLOP/s of the 16-bit matrix peak."""
-        peaks = self.profile.chip.matrix.peak
-        for format in SIXTEEN_BIT:
-            if format in peaks:
-                return float(peaks[format])
-        raise StackError(f"'{self.profile.name}' has no 16-bit matrix peak; add `bf16` or `fp16` to `peak`")
+        return float(self.profile.chip.matrix.peak[compute]) * plateau

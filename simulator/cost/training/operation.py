@@ -69,7 +69,7 @@ def price(
         if isinstance(operation, Matmul):
             spent, work, carried = _matmul(operation, machine)
             seconds["matmul"] += spent * times
-            flops[machine.compute_format(operation.format)] += work * times
+            flops[machine.profile.compute_format(operation.format)] += work * times
             moved += carried
             if FORMATS[operation.format].bytes < SIXTEEN_BITS and stack.cast:
                 backward = operation.name.endswith((" dx", " dW"))
@@ -80,7 +80,7 @@ def price(
         elif isinstance(operation, Attention):
             spent, work, carried = _attention(operation, machine, width, heads)
             seconds["attention"] += spent
-            flops[machine.compute_format("bf16")] += work
+            flops[machine.profile.compute_format("bf16")] += work
             moved += carried
         elif isinstance(operation, Vector):
             factor = float(stack.elementwise) if operation.name != "softmax" else 1.0
@@ -165,7 +165,7 @@ def _attention(
     stack = machine.stack
     backward = operation.phase == "backward"
     work = float(operation.pairs) * operation.flops_per_pair * float(operation.repeat)
-    rate = machine.sixteen_bit_peak * float(stack.attention) * ((width or WIDTH) / WIDTH) ** 0.35
+    rate = machine.profile.sixteen_bit_peak * float(stack.attention) * ((width or WIDTH) / WIDTH) ** 0.35
     if stack.fused_attention:
         return work * (FUSED_BACKWARD if backward else 1.0) / rate, work, 0.0
     if width % 8:

@@ -16,7 +16,6 @@ import numpy as np
 
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
-from simulator.model.number_format import FORMATS
 from simulator.stack.library import ChipKernels, load_library
 from simulator.validation.compare import Place, Point
 from simulator.validation.kernels.choice import choices
@@ -172,5 +171,4 @@ def format_of(text: str) -> str:
 
 def peak_of(profile: Profile, format: str) -> float:
     """FLOP/s in which a chip multiplies values stored in a format."""
-    peaks = profile.chip.matrix.peak
-    return float(next(peaks[name] for name in FORMATS[format].compute if name in peaks))
+    return float(profile.chip.matrix.peak[profile.compute_format(format)])

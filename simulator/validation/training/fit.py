@@ -139,7 +139,9 @@ def start(asked: Sequence[TrainingQuestion], names: Sequence[str]) -> dict[str, 
     """The stack's present numbers under these names; CHIP stands for every chip that has rows, matmul for every format
     that its rows compute in."""
     chips = {q.machine.profile.chip.name: q.machine for q in asked}
-    formats = {(q.machine.profile.chip.name, q.machine.compute_format(q.recipe.precision.weights)) for q in asked}
+    formats = {
+        (q.machine.profile.chip.name, q.machine.profile.compute_format(q.recipe.precision.weights)) for q in asked
+    }
     found: dict[str, float] = {}
     for name in names:
         for chip, machine in chips.items() if name.startswith("CHIP: ") else [("", asked[0].machine)]:
