@@ -66,6 +66,20 @@ def test_more_load_is_never_faster_and_never_costs_less_power() -> None:
     assert state.rate[-1] == pytest.approx(replica("h100-sxm-8").at_batch(1e9).rate[0])
 
 
+def test_a_mean_step_is_that_of_steps_with_and_without_a_prompt() -> None:
+    """32 sequences of 128 output tokens meet a quarter of a prompt in a step."""
+    there = replica("h100-sxm-8")
+    alone, mixed = (
+        seconds_of(
+            mean_step(there.architecture, Precision(), there.machine, 32.0, 512.0 + 64.0, prompts, 512.0),
+            there.architecture,
+            there.machine,
+        )[0]
+        for prompts in (0.0, 1.0)
+    )
+    assert there.at_batch(32.0).step_s[0] == pytest.approx(0.75 * alone + 0.25 * mixed, rel=1e-12)
+
+
 def test_an_idle_machine_answers_as_if_alone() -> None:
     there = replica("h100-sxm-8")
     state = there.at_rate(1e-6)

@@ -129,6 +129,12 @@ def test_a_changed_profile_makes_its_results_new(study: Path, tmp_path: Path) ->
     assert sweep(study, tmp_path / "out").computed == 8
 
 
+def test_changed_code_makes_all_results_new(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep(study, tmp_path / "out")
+    monkeypatch.setattr("simulator.study.content.code", lambda: "another formula")
+    assert sweep(study, tmp_path / "out").computed == 16
+
+
 def test_a_point_that_cannot_run_is_a_row_with_its_error(study: Path, tmp_path: Path) -> None:
     found = sweep(changed(study, "machines[*].replicas: [1, 2]", "machines[0].tp: [1, 3]"), tmp_path / "out")
     assert set(found.failed["machines[0].tp"]) == {3}
