@@ -85,6 +85,10 @@ class TraceError(InputError):
 class CapacityError(RamwiseError):
     """The model does not fit the machine. The message is the capacity sheet."""
 
+    def at(self, where: Where) -> CapacityError:
+        """The same, with the place in the scenario that asks for it."""
+        return CapacityError(f"{where}: {self}")
+
 
 class OutputError(RamwiseError):
     """The results cannot be written."""

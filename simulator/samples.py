@@ -116,12 +116,18 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
         raise ScenarioError(problems)
     queries = workload(_traffic(scenario.traffic), scenario.seed, beside, source.where(("traffic",)))
     cases: list[SampleCase] = []
+    too_large: list[str] = []
     for index, model in enumerate(scenario.models):
-        for choice, machine in machines:
-            if isinstance(model, Decode):
-                cases += _decoding(model, language[index], choice, machine)
-            else:
-                cases.append(_sampling(model, choice, machine, queries, scenario.max_batch))
+        for at, (choice, machine) in enumerate(machines):
+            try:
+                if isinstance(model, Decode):
+                    cases += _decoding(model, language[index], choice, machine)
+                else:
+                    cases.append(_sampling(model, choice, machine, queries, scenario.max_batch))
+            except CapacityError as error:
+                too_large.append(str(error.at(source.where(("machines", at)))))
+    if too_large:
+        raise CapacityError("\n".join(too_large))
     return cases
 
 

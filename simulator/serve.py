@@ -107,11 +107,11 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     for model in models:
         with noting(problems, source.where(("traffic",))):
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
-            for (choice, machine), price in zip(machines, hourly, strict=True):
+            for index, ((choice, machine), price) in enumerate(zip(machines, hourly, strict=True)):
                 try:
                     cases.append(case_of(scenario, choice, machine, model, fitting, (terms, price)))
                 except CapacityError as error:
-                    too_large.append(str(error))
+                    too_large.append(str(error.at(source.where(("machines", index)))))
     if problems:
         raise ScenarioError(problems)
     if too_large:

@@ -106,7 +106,7 @@ def prepare(scenario: TrainingScenario, source: Source, profiles: Sequence[Path]
                 try:
                     cases.append(_case(scenario, choice, machine, model, (terms, price)))
                 except CapacityError as error:
-                    too_large.append(str(error))
+                    too_large.append(str(error.at(source.where(("machines", index)))))
     if problems:
         raise ScenarioError(list(dict.fromkeys(problems)))
     if too_large:

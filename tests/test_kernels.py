@@ -21,7 +21,7 @@ from simulator.hardware.profile import Profile
 from simulator.stack.library import Library, ProductKernel, library_names, load_library
 from simulator.validation.kernels.fit import fitted, jobs
 from simulator.validation.kernels.fitting import Job, fit
-from simulator.validation.kernels.kind import KERNEL_TABLES, Products
+from simulator.validation.kernels.kind import KERNEL_TABLES, ExpertCalls, Products
 from simulator.validation.kernels.rows import KernelRow
 from simulator.validation.kernels.skew import balanced, skewed
 from simulator.validation.kinds import shipped as files
@@ -303,6 +303,15 @@ def test_what_is_wrong_in_a_table_is_told_by_its_line(tmp_path: Path) -> None:
     assert "gemm.csv:2: m 'nan' is no number" in said
     assert "gemm.csv:3: latency 0 is not positive" in said
     assert "gemm.csv:4: latency '-3' is no number" in said
+
+
+def test_columns_that_a_table_lacks_are_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "moe.csv"
+    columns = sorted(ExpertCalls.columns)
+    path.write_text(",".join(columns) + "\n" + 3 * (",".join("1" for _ in columns) + "\n"))
+    with pytest.raises(MeasurementError) as error:
+        validate([path])
+    assert str(error.value).count("no column hidden_size, inter_size") == len(str(error.value).splitlines()) == 1
 
 
 def test_kernels_do_not_count_among_steps() -> None:

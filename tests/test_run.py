@@ -279,7 +279,7 @@ def test_a_folder_of_profiles_comes_before_the_packaged_ones(scenario: Any, tmp_
 def test_a_model_that_does_not_fit_is_refused_before_anything_runs(scenario: Any) -> None:
     loaded = scenario(POISSON, "model=[llama-3.1-8b, llama-3.1-70b]")
     done: list[Any] = []
-    with pytest.raises(CapacityError, match=r"llama-3\.1-70b does not fit 'h100-sxm-8' on 1 of 8 chips"):
+    with pytest.raises(CapacityError, match=r"\.yaml:\d+:\d+: llama-3\.1-70b does not fit 'h100-sxm-8' on 1 of 8"):
         run_with(loaded, done)
     assert not done
 

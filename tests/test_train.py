@@ -165,7 +165,7 @@ def test_mistakes_are_one_line(tmp_path: Path, change: str, message: str) -> Non
 
 
 def test_a_model_that_is_too_large_shows_its_sheet(tmp_path: Path) -> None:
-    with pytest.raises(CapacityError, match=r"optimizer(.|\n)*capacity"):
+    with pytest.raises(CapacityError, match=r"\.yaml:\d+:\d+: (.|\n)*optimizer(.|\n)*capacity"):
         report(tmp_path, GOOD, "model=llama-3.1-405b")
     with pytest.raises(CapacityError, match=r"in any of \d+ layouts(.|\n)*optimizer"):
         report(tmp_path, GOOD, "model=llama-3.1-405b", "machines[0].parallelism=auto")

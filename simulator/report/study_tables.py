@@ -56,7 +56,8 @@ def ranking_lines(rankings: Mapping[str, DataFrame]) -> list[str]:
 
 def area_lines(areas: Mapping[str, float]) -> list[str]:
     """A line for each contender: in which share of the map it is ahead."""
-    return [f"{name or 'nobody meets the condition'}: {percent(share)} of the map" for name, share in areas.items()]
+    none = "no contender runs and meets the condition"
+    return [f"{name or none}: {percent(share)} of the map" for name, share in areas.items()]
 
 
 def plan_lines(document: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,9 @@ def read_kernel_rows(
     problems: list[Problem] = []
     rows: list[KernelRow] = []
     for line, cells in records(path, prepared):
+        absent = [name for name in ("device", "latency", *numbers) if name not in cells]
+        if absent:
+            raise MeasurementError(Problem(f"no column {', '.join(absent)}", Where(str(path), 1), "add it"))
         where = Where(str(path), line)
         wrong = next((name for name in ("latency", *numbers) if not _is_number(cells.get(name, ""))), None)
         if wrong is not None:
