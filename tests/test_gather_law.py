@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from simulator.cost.access import gather, latency_of
+from simulator.cost.amount import Amount
+from simulator.cost.cache import hit_rate
 from simulator.cost.machine import Machine
 from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.memory import MemoryTier
 from simulator.model.operation import Gather
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stacks
@@ -50,14 +53,41 @@ def test_uniform_gathers_are_within_seven_percent_median() -> None:
     assert found.max() < 0.22
 
 
-def test_gathers_by_zipf_are_within_sixteen_percent_median_and_all_together_within_ten() -> None:
+def test_gathers_by_zipf_are_within_ten_percent_median() -> None:
     skewed = {
         table: tuple(t / s for t, s in zip(UNIFORM[table], speed_ups, strict=True))
         for table, speed_ups in SPEED_UP.items()
     }
     by_zipf = np.abs(errors(skewed, zipf=1.0))
-    assert np.median(by_zipf) < 0.16
-    assert np.median(np.concatenate([np.abs(errors(UNIFORM)), by_zipf])) < 0.10
+    assert np.median(by_zipf) < 0.10
+    assert np.median(np.concatenate([np.abs(errors(UNIFORM)), by_zipf])) < 0.085
+
+
+def test_each_cache_serves_what_the_smaller_ones_before_it_do_not() -> None:
+    """The rate of a level is Che's for its size, so bytes from memory are those that the largest one misses."""
+    profile = Catalogue().load("zen3-vm")
+    core, shared, memory = profile.chip.memory
+    rows = 512 * MIB / 256
+    look = Gather("rows", "table", ROWS, ROWS, 256.0, 0.0, table_rows=rows, zipf=1.0)
+
+    def cost(*levels: MemoryTier) -> Amount:
+        chip = profile.chip.model_copy(update={"memory": (*levels, memory)})
+        machine = Machine(
+            profile.model_copy(update={"chip": chip}), Stacks().load(profile.default_stack), Parallelism()
+        )
+        return gather(look, machine)
+
+    none, last, both = cost(), cost(shared), cost(core, shared)
+    missed = 1 - hit_rate(rows, 1.0, float(shared.capacity) / 256, "lru")
+    for one in (last, both):
+        assert one.bytes["ddr"] == pytest.approx(none.bytes["ddr"] * missed)
+    seconds = [float(np.asarray(one.total_seconds)) for one in (both, last, none)]
+    assert seconds == sorted(seconds)
+
+
+def test_what_a_cache_holds_is_translated_like_any_other_row() -> None:
+    """Rows of a table of 4 GB miss the translation buffers wherever they lie: the same hits save less of the time."""
+    assert nanoseconds(512, 64) / nanoseconds(512, 64, 1.0) > 1.3 * nanoseconds(4096, 64) / nanoseconds(4096, 64, 1.0)
 
 
 def test_small_pages_are_a_profile_of_their_own() -> None:

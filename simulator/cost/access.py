@@ -107,8 +107,8 @@ def latency_of(memory: MemoryTier, span: float = 0.0, load: float = 0.0) -> floa
 
 
 def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: Array, load: float) -> Amount:
-    """So many rows, `unique` of them distinct, from one tier; the chip's largest cache, which keeps what was
-    used last, serves its share."""
+    """So many rows, `unique` of them distinct, from one tier. Of the chip's own memory its caches, each of which keeps
+    what was used last (Che's approximation), serve their shares: a cache what the smaller ones before it do not."""
     memory, span = tier.memory, operation.table_rows * operation.row_bytes
     if machine.working < 1.0 and memory.outstanding is not None and not tier.far:
         memory = memory.model_copy(update={"outstanding": memory.outstanding * machine.working})
@@ -121,15 +121,16 @@ def _rows(operation: Gather, machine: Machine, tier: Tier, rows: Array, unique: 
     )
     if tier.far:
         seconds = np.maximum(seconds, moved / tier.bandwidth)
-    cache = None if tier.far or not operation.table_rows else _cache_of(machine)
-    if cache is not None and cache.latency is not None:
-        kept = float(cache.capacity) / _stored(operation.row_bytes, cache)
-        rate = hit_rate(operation.table_rows, operation.zipf, kept, "lru")
+    if tier.far or not operation.table_rows:
+        return Amount({tier.name: seconds}, {}, {tier.name: moved})
+    waited = unique * _translation(memory, span) / float(memory.outstanding or 1.0)
+    before, served = 0.0, 0.0 * seconds
+    for cache in _caches_of(machine):
+        rate = max(before, hit_rate(operation.table_rows, operation.zipf, _kept(cache, operation, machine), "lru"))
         bandwidth = float(cache.bandwidth) * float(cache.row_bandwidth or 1.0)
-        inside = rows_seconds(cache, bandwidth, unique, operation.row_bytes, hops)
-        seconds = (1.0 - rate) * seconds + rate * inside
-        moved = (1.0 - rate) * moved
-    return Amount({tier.name: seconds}, {}, {tier.name: moved})
+        inside = rows_seconds(cache, bandwidth, unique, operation.row_bytes, hops) + waited
+        served, before = served + (rate - before) * np.minimum(inside, seconds), rate
+    return Amount({tier.name: served + (1.0 - before) * seconds}, {}, {tier.name: (1.0 - before) * moved})
 
 
 def _stored(row_bytes: float, memory: MemoryTier) -> float:
@@ -138,7 +139,24 @@ def _stored(row_bytes: float, memory: MemoryTier) -> float:
     return float(np.ceil(row_bytes / granule)) * granule
 
 
-def _cache_of(machine: Machine) -> MemoryTier | None:
-    """The largest hardware cache of the chip."""
-    caches = [memory for memory in machine.profile.chip.memory if memory.cache]
-    return max(caches, key=lambda memory: memory.capacity, default=None)
+def _caches_of(machine: Machine) -> list[MemoryTier]:
+    """The chip's hardware caches that say what an access takes, from the smallest on."""
+    found = [memory for memory in machine.profile.chip.memory if memory.cache and memory.latency is not None]
+    return sorted(found, key=lambda memory: _of_one(memory, machine))
+
+
+def _of_one(cache: MemoryTier, machine: Machine) -> float:
+    """Bytes that one reader finds in a cache: cores with caches of their own keep the same hot rows."""
+    return float(cache.capacity) / (int(machine.profile.chip.matrix.units) if cache.shared_by == "core" else 1)
+
+
+def _kept(cache: MemoryTier, operation: Gather, machine: Machine) -> float:
+    """Rows that a cache keeps."""
+    return _of_one(cache, machine) / _stored(operation.row_bytes, cache)
+
+
+def _translation(memory: MemoryTier, span: float) -> float:
+    """Seconds by which an access among `span` bytes takes longer than among few: misses of the translation buffers,
+    which a row that a cache holds waits for too."""
+    latencies = [float(latency) for _, latency in memory.spans or ()]
+    return max(0.0, (latency_of(memory, span) or 0.0) - min(latencies)) if latencies else 0.0
