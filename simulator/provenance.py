@@ -47,6 +47,12 @@ def facts(block: Block) -> list[Fact]:
     return list(_walk(block, "", block.label, block.source))
 
 
+def label_counts(*blocks: Block) -> dict[str, int]:
+    """How many numbers of the blocks (a profile, a stack) are known in which way."""
+    labels = [fact.label for block in blocks for fact in block.provenance()]
+    return {label: labels.count(label) for label in LABELS}
+
+
 def weakest(labels: Iterable[str]) -> str:
     """The weakest of the labels; 'measured' when there are none."""
     return max(labels, key=LABELS.index, default=LABELS[0])

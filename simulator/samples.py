@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
@@ -38,7 +38,8 @@ from simulator.model.quality import quality
 from simulator.model.recommender import Recommender
 from simulator.model.samples import SampleModel, SolverModel
 from simulator.model.solver import Jacobi, Pinn
-from simulator.provenance import weakest
+from simulator.progress import Progress, untold
+from simulator.provenance import label_counts, weakest
 from simulator.quantity import format_quantity
 from simulator.report.sample_result import SampleReport, SampleRun
 from simulator.scenario import MachineChoice, Traffic
@@ -47,7 +48,7 @@ from simulator.scenario.samples import AnySamples, Decode, Queries, SampleScenar
 from simulator.serve import machine_of, noting
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
-from simulator.yaml_source import Source
+from simulator.yaml_source import Source, as_yaml
 
 ROOM = KvLimits(blocks=2**40, block_size=2**10)
 """A query keeps nothing from step to step."""
@@ -294,6 +295,7 @@ def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) ->
         "unit": case.unit,
         "batch": case.batch,
         "stack": machine.stack.name,
+        "labels": label_counts(machine.profile, machine.stack),
         "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label(), "estimated")),
         "replicas": replicas,
         "chips": machine.parallelism.chips * replicas,
@@ -317,10 +319,26 @@ def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) ->
 
 
 def run(
-    scenario: SampleScenario, source: Source, *, profiles: Sequence[Path] = (), seed: int | None = None
+    scenario: SampleScenario,
+    source: Source,
+    *,
+    profiles: Sequence[Path] = (),
+    seed: int | None = None,
+    progress: Progress = untold,
+    finished: Callable[[SampleRun], None] = lambda result: None,
 ) -> SampleReport:
-    """Run every case."""
+    """Run every case. `finished` gets each run when it is done."""
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})
-    runs = tuple(execute(case, scenario) for case in prepare(scenario, source, profiles))
-    return SampleReport(Path(source.path).stem, scenario.seed, runs, scenario.description)
+    cases = prepare(scenario, source, profiles)
+    runs: list[SampleRun] = []
+    for case in cases:
+        runs.append(execute(case, scenario))
+        finished(runs[-1])
+        progress("runs", len(runs), len(cases))
+    return report_of(scenario, source, runs)
+
+
+def report_of(scenario: SampleScenario, source: Source, runs: Sequence[SampleRun]) -> SampleReport:
+    """The report of these runs of a scenario."""
+    return SampleReport(Path(source.path).stem, scenario.seed, tuple(runs), scenario.description, as_yaml(source.data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision, tensor_class
 from simulator.model.parallelism import Parallelism
 from simulator.model.quality import quality
-from simulator.provenance import changed, weakest
-from simulator.quantity import LABELS
+from simulator.progress import Progress, untold
+from simulator.provenance import changed, label_counts, weakest
 from simulator.report.result import Report, RunResult
 from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
 from simulator.scenario.model import build_model
@@ -272,12 +273,6 @@ def execute(
     return RunResult(_summary(case, scenario, objective, records, spent), records)
 
 
-def labels(machine: Machine) -> dict[str, int]:
-    """How many numbers of the profile and of the stack are known in which way."""
-    facts = [*machine.profile.provenance(), *machine.stack.provenance()]
-    return {label: sum(fact.label == label for fact in facts) for label in LABELS}
-
-
 def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: RunRecords, spent: Any) -> dict[str, Any]:
     """The figures of one run, keys with their units."""
     requests, machine, replicas = records.requests, case.machine, case.choice.replicas
@@ -299,7 +294,7 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         "family": machine.profile.family,
         "model": case.architecture.name,
         "stack": machine.stack.name,
-        "labels": labels(machine),
+        "labels": label_counts(machine.profile, machine.stack),
         "label": weakest((machine.profile.weakest_label(), machine.stack.weakest_label())),
         "replicas": replicas,
         "chips": machine.parallelism.chips * replicas,
@@ -358,8 +353,8 @@ def run(
     *,
     profiles: Sequence[Path] = (),
     seed: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-    finished: Callable[[RunResult], None] | None = None,
+    progress: Progress = untold,
+    finished: Callable[[RunResult], None] = lambda result: None,
 ) -> Report:
     """Run every case. `progress(case, done, of)` is called now and then, `finished(result)` after each case."""
     if seed is not None:
@@ -368,10 +363,16 @@ def run(
     objective = slo(scenario, source)
     results: list[RunResult] = []
     for case in cases:
-        title, total = f"{case.architecture.name} on {case.name}", len(case.requests)
-        tell = None if progress is None else (lambda done, t=title, n=total: progress(t, done, n))
-        result = execute(case, scenario, objective, progress=tell)
-        results.append(result)
-        if finished is not None:
-            finished(result)
-    return Report(Path(source.path).stem, scenario.seed, tuple(results), scenario.description, as_yaml(source.data))
+        tell = partial(_tell, progress, f"{case.architecture.name} on {case.name}", len(case.requests))
+        results.append(execute(case, scenario, objective, progress=tell))
+        finished(results[-1])
+    return report_of(scenario, source, results)
+
+
+def _tell(progress: Progress, title: str, of: int, done: int) -> None:
+    progress(title, done, of)
+
+
+def report_of(scenario: Scenario, source: Source, runs: Sequence[RunResult]) -> Report:
+    """The report of these runs of a scenario."""
+    return Report(Path(source.path).stem, scenario.seed, tuple(runs), scenario.description, as_yaml(source.data))

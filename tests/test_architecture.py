@@ -28,7 +28,7 @@ LAYERS = (
     ("stack", "hardware", "model"),
     ("provenance",),
     ("yaml_source", "strict", "problems"),
-    ("quantity", "errors"),
+    ("quantity", "errors", "progress"),
 )
 """Parts of the package from top to bottom; a part may import from its own folder and from the rows below it."""
 

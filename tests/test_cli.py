@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from simulator import cli
+from simulator.cli.progress import progress
+from simulator.progress import untold
 
 CHECKOUT = Path(__file__).parent.parent
 SCENARIO = """\
@@ -183,12 +189,15 @@ WRAPPER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
 import simulator.serve as runs, simulator.report.charts as charts
+import simulator.samples as samples, simulator.train.runs as training
 def told(name, function):
     def tell(*given, **named):
         print(name, file=sys.stderr, flush=True)
         return function(*given, **named)
     return tell
 runs.execute = told("a run begins", runs.execute)
+samples.execute = told("a run begins", samples.execute)
+training.simulate = told("a run begins", training.simulate)
 charts.save_all = told("plots begin", charts.save_all)
 from simulator.cli import main
 main()
@@ -227,6 +236,53 @@ def test_ctrl_c_keeps_what_was_finished(folder: Path) -> None:
     document = json.loads((folder / "out" / "summary.json").read_text())
     assert document["complete"] is False
     assert [(run["machine"], run["requests_completed"]) for run in document["runs"]] == [("first", 5_000)]
+
+
+OTHER_TASKS = {
+    "train": """\
+task: train
+model: llama-3.1-8b
+machines: [{hardware: h100-sxm-8, chips: [32, 64], stack: megatron-2024, parallelism: {tp: 2, pp: 4}}]
+batch: {global_batch: 64, micro_batch: 1, sequence_length: 4096}
+recompute: none
+steps: 100000
+failures: {components: {any: {mtbf: 400 h}}}
+samples: 4000
+""",
+    "classes": """\
+task: classes
+model: {kind: dlrm}
+machines: [{hardware: h100-sxm-8, tp: 8, name: one}, {hardware: h100-sxm-8, tp: 8, name: two}]
+traffic: {queries: 50000, samples: 512}
+""",
+}
+
+
+@pytest.mark.parametrize("task", OTHER_TASKS)
+def test_ctrl_c_keeps_what_was_finished_of_other_tasks(task: str, folder: Path) -> None:
+    (folder / "mine.yaml").write_text(OTHER_TASKS[task])
+    status, said = interrupted(folder, "run", "mine.yaml", "--out", "out", after="a run begins", times=2)
+    assert "Traceback" not in said, said
+    assert status == 130, said
+    assert [line for line in said.splitlines() if line.startswith("ramwise: stopped; what was finished is in")]
+    document = json.loads((folder / "out" / "summary.json").read_text())
+    assert (document["complete"], len(document["runs"])) == (False, 1)
+
+
+def test_progress_shows_a_rate_and_the_time_left() -> None:
+    """A terminal that is a string: a line a kind of work, gone when all of it is done."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with progress(console=console) as tell:
+        for done in range(1, 5):
+            time.sleep(0.01)
+            tell("layouts", done, 8)
+        tell("points", 2, 2)
+        time.sleep(0.25)  # rich draws ten times a second
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
+    assert re.search(r"layouts .* 4/8 .*\d/s .*0:00:0", shown)
+    with progress() as tell:  # standard error of a test is no terminal
+        assert tell is untold
 
 
 def test_ctrl_c_before_anything_is_finished_leaves_nothing(folder: Path) -> None:

@@ -6,8 +6,10 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from made_up_runs import eight_runs
 
+from simulator.cli.tasks import task_for
 from simulator.report import folder
 from simulator.report.page import Page, Section, picture, table_of
 from simulator.report.run_page import COLUMNS
@@ -53,6 +55,46 @@ def test_a_run_s_page_is_whole(tmp_path: Path) -> None:
         assert str(run.summary["machine"]) in text
     for heading in COLUMNS.values():
         assert f"<button>{heading}</button>" in text
+
+
+TRAINING = """\
+task: train
+description: two sizes of one run
+model: llama-3.1-8b
+machines: [{hardware: h100-sxm-8, chips: [32, 64], stack: megatron-2024, parallelism: {tp: 2, pp: 4}}]
+batch: {global_batch: 64, micro_batch: 1, sequence_length: 4096}
+recompute: none
+tokens: 1e9
+"""
+SAMPLES = """\
+task: classes
+description: two of three classes
+model: [{kind: jacobi, grid: [64, 64, 64], iterations: 50}, {kind: decode, base: llama-3.1-8b, batch: [8, 64]}]
+machines: [{hardware: h100-sxm-8, tp: 1}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "pictures", "said"),
+    [
+        (TRAINING, 3, ("h100-sxm-8, 64 chips", "tp2 pp4 dp8 sp zero1", "<td>optimizer</td>", "exposed communication")),
+        (SAMPLES, 2, ("jacobi", "counted in", "step (ms)", "llama-3.1-8b")),
+    ],
+)
+def test_other_tasks_have_a_page_that_is_whole(text: str, pictures: int, said: tuple[str, ...], tmp_path: Path) -> None:
+    scenario = tmp_path / "mine.yaml"
+    scenario.write_text(text)
+    task = task_for(scenario)
+    report = task.run(*task.read(scenario))
+    page = (task.write(report, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
+    read = Reader(page)
+    assert read.open == []
+    assert read.links == []
+    assert len(read.ids) == len(set(read.ids))
+    assert page.count("<figure") == pictures
+    for words in (*said, report.description, "How to get it again", "ramwise run mine.yaml --seed 0", "weakest"):
+        assert words in page
+    assert report.text.splitlines()[0] in page
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_offered_rate_is_arrivals_over_their_span() -> None:
 
 def test_document_is_strict_json() -> None:
     report = one_run(mfu=np.float32(0.25), mbu=math.nan, itl_p99_ms=math.inf, preemptions=np.int64(3))
-    run = strict(folder.summary_json(report))["runs"][0]
+    run = strict(report.summary_json())["runs"][0]
     assert (run["mfu"], run["mbu"], run["itl_p99_ms"], run["preemptions"]) == (0.25, None, None, 3)
     assert list(run) == list(report.runs[0].summary)
 

@@ -15,7 +15,6 @@ import pytest
 from simulator.api import Loaded, load, run
 from simulator.errors import CapacityError, InputError, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
-from simulator.report.folder import summary_json
 from simulator.report.result import Report
 from simulator.serve import execute, prepare, slo
 
@@ -53,8 +52,7 @@ def test_the_same_seed_gives_the_same_bytes_in_two_processes(scenario: Any, tmp_
     for number in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": number, "PYTHONPATH": str(CHECKOUT)}
         code = (
-            "from simulator.api import load, run; from simulator.report.folder import summary_json; import sys; "
-            "sys.stdout.write(summary_json(run(load('chat.yaml'))))"
+            "from simulator.api import load, run; import sys; sys.stdout.write(run(load('chat.yaml')).summary_json())"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True
@@ -76,7 +74,7 @@ def test_the_package_itself_offers_load_and_run(scenario: Any, tmp_path: Path) -
 
 def test_another_seed_gives_another_result(scenario: Any) -> None:
     loaded = scenario()
-    assert summary_json(run(loaded)) == summary_json(run(loaded, seed=5))
+    assert run(loaded).summary_json() == run(loaded, seed=5).summary_json()
     assert only(run(loaded))["ttft_mean_ms"] != only(run(loaded, seed=6))["ttft_mean_ms"]
 
 

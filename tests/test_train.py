@@ -102,7 +102,8 @@ def test_large_batches_need_more_tokens(tmp_path: Path) -> None:
 def test_the_folder_holds_table_timeline_and_plots(tmp_path: Path) -> None:
     found = report(tmp_path)
     place = write(found, tmp_path / "out")
-    assert {p.name for p in place.iterdir()} == {"summary.json", "summary.txt", "timeline.json.gz", "plots"}
+    names = {"summary.json", "summary.txt", "timeline.json.gz", "plots", "report.html"}
+    assert {p.name for p in place.iterdir()} == names
     assert {p.stem for p in (place / "plots").iterdir()} == {"step", "pipeline", "scaling"}
     events = json.loads(gzip.decompress((place / "timeline.json.gz").read_bytes()))["traceEvents"]
     passes = [e for e in events if e["ph"] == "X" and e["cat"] in ("forward", "backward")]

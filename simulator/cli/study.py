@@ -14,6 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from simulator.cli.options import INTERRUPTED, NoPlots, Out, Profiles
+from simulator.cli.progress import progress
 
 Found = TypeVar("Found")
 
@@ -128,13 +129,13 @@ def _studied(
 
     file = find_study(study)
     place = check(out or Path("ramwise-results") / file.stem)
-    with _goes_on(place), _progress(quiet=as_json) as progress:
+    with _goes_on(place), progress(quiet=as_json) as tell:
         found = run(
             file,
             place,
             workers=workers or os.cpu_count() or 1,
             folders=tuple(profiles or ()),
-            progress=progress,
+            progress=partial(tell, "points"),
         )
         write(found, file, place, plots=not no_plots)
     return found, place
@@ -148,29 +149,3 @@ def _goes_on(place: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"ramwise: stopped; what was finished is in {place}, the same command goes on", err=True)
         raise SystemExit(INTERRUPTED) from None
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with rate and time left on a terminal; nothing elsewhere."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("points"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("points", total=None, rate="")
-
-        def tell(done: int, of: int) -> None:
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=done, total=of, rate=f"{speed:.3g}/s" if speed else "")
-
-        yield tell

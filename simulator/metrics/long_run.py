@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from simulator.engine.failures import LongRunPlan, long_run, mean_between
+from simulator.engine.failures import LongRunPlan, LongRunRecord, long_run, mean_between
 from simulator.errors import Problem, ScenarioError
 
 MOST_INTERRUPTIONS = 3_000_000
 """Of all histories together: about a minute of simulation."""
 
 
-def long_run_summary(plan: LongRunPlan, samples: int, seed: int) -> dict[str, Any]:
+def long_run_summary(
+    plan: LongRunPlan, samples: int, seed: int, progress: Callable[[int, int], None] = lambda done, of: None
+) -> dict[str, Any]:
     """Keys of a summary: time, goodput (effective training time), interruptions, and what they cost.
 
     Raise ScenarioError for a run of more than MOST_INTERRUPTIONS in all its histories.
@@ -22,7 +25,10 @@ def long_run_summary(plan: LongRunPlan, samples: int, seed: int) -> dict[str, An
     if expected > MOST_INTERRUPTIONS:
         what = f"about {expected:.3g} interruptions in {samples} histories are more than {MOST_INTERRUPTIONS:,}"
         raise ScenarioError(Problem(what, None, "train fewer tokens, use a larger mtbf, or fewer `samples`"))
-    histories = [long_run(plan, seed + number) for number in range(samples if plan.failures else 1)]
+    histories: list[LongRunRecord] = []
+    for number in range(samples if plan.failures else 1):
+        histories.append(long_run(plan, seed + number))
+        progress(number + 1, samples)
 
     def mean(name: str) -> float:
         return float(np.mean([getattr(history, name) for history in histories]))

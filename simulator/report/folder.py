@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from simulator.errors import OutputError
 from simulator.report import charts, tables, timeline
 from simulator.report.requests import write_requests
-from simulator.report.result import Report
+from simulator.report.result import Report, Runs
 from simulator.report.run_page import run_page
+
+AnyReport = TypeVar("AnyReport", bound=Runs[Any])
 
 SUMMARY, PAGE = "summary.json", "report.html"
 OURS = frozenset({SUMMARY, PAGE, "summary.txt", "requests.parquet", "timeline.json.gz", "plots"})
@@ -22,7 +25,42 @@ OURS = frozenset({SUMMARY, PAGE, "summary.txt", "requests.parquet", "timeline.js
 
 def write(report: Report, out: str | Path, plots: bool = True, complete: bool = True) -> Path:
     """Write summary.json, summary.txt, requests.parquet, timeline.json.gz, plots/ and report.html into `out`."""
-    return put(lambda folder: _fill(report, folder, plots, complete), out, complete)
+
+    def more(folder: Path) -> None:
+        write_requests(report, folder / "requests.parquet")
+        (folder / "timeline.json.gz").write_bytes(timeline.compressed(report))
+
+    drawn = Drawn(lambda folder: charts.save_all(report, folder), lambda folder: run_page(report, folder))
+    return write_runs(report, out, tables.plain_text, drawn if plots else None, complete, more)
+
+
+class Drawn(NamedTuple):
+    """What shows a report in pictures: saves its charts into a folder, and makes the page of those that are there."""
+
+    charts: Callable[[Path], object]
+    page: Callable[[Path], str]
+
+
+def write_runs(
+    report: AnyReport,
+    out: str | Path,
+    text: Callable[[AnyReport], str],
+    drawn: Drawn | None,
+    complete: bool,
+    more: Callable[[Path], None] = lambda folder: None,
+) -> Path:
+    """Write what every task leaves: summary.json, summary.txt, and plots/ with report.html if `drawn`."""
+
+    def fill(folder: Path) -> None:
+        (folder / "summary.txt").write_text(text(report), encoding="utf-8")
+        more(folder)
+        if drawn is not None:
+            (folder / "plots").mkdir()
+            drawn.charts(folder / "plots")
+            (folder / PAGE).write_text(drawn.page(folder / "plots"), encoding="utf-8")
+        (folder / SUMMARY).write_text(report.summary_json(complete), encoding="utf-8")
+
+    return put(fill, out, complete)
 
 
 def put(fill: Callable[[Path], None], out: str | Path, complete: bool = True) -> Path:
@@ -75,22 +113,6 @@ def check(out: str | Path) -> Path:
             f"cannot write results to '{out}': '{ground}' is not writable; choose another one with --out DIR"
         )
     return place
-
-
-def summary_json(report: Report, complete: bool = True) -> str:
-    """The text of summary.json, which is also what --json prints; floats as repr, so equal runs give equal bytes."""
-    return json.dumps(report.document(complete), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def _fill(report: Report, folder: Path, plots: bool, complete: bool) -> None:
-    (folder / "summary.txt").write_text(tables.plain_text(report), encoding="utf-8")
-    write_requests(report, folder / "requests.parquet")
-    (folder / "timeline.json.gz").write_bytes(timeline.compressed(report))
-    if plots:
-        (folder / "plots").mkdir()
-        charts.save_all(report, folder / "plots")
-        (folder / PAGE).write_text(run_page(report, folder / "plots"), encoding="utf-8")
-    (folder / SUMMARY).write_text(summary_json(report, complete), encoding="utf-8")
 
 
 def _make_public(folder: Path) -> None:

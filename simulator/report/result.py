@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,13 +38,25 @@ class RunResult:
         return (len(arrival) - 1) / span if span > 0 else None
 
 
+class Summarised(Protocol):
+    """A finished run of any task."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its entry of "runs" in summary.json."""
+        ...
+
+
+AnyRun = TypeVar("AnyRun", bound=Summarised)
+
+
 @dataclass(frozen=True)
-class Report:
+class Runs(Generic[AnyRun]):
     """All the runs of one scenario, in the scenario's order; `text` is the YAML that was run."""
 
     scenario: str
     seed: int
-    runs: tuple[RunResult, ...]
+    runs: tuple[AnyRun, ...]
     description: str = ""
     text: str = ""
 
@@ -56,6 +69,16 @@ class Report:
             "complete": complete,
             "runs": [plain(run.summary) for run in self.runs],
         }
+
+    def summary_json(self, complete: bool = True) -> str:
+        """The text of summary.json, which is also what --json prints; floats as repr, so equal runs give equal
+        bytes."""
+        return json.dumps(self.document(complete), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Report(Runs[RunResult]):
+    """The runs of a scenario of serving."""
 
 
 def version() -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from simulator.quantity import LABELS
 from simulator.report.charts import CHARTS
 from simulator.report.page import Page, Section, Table, picture, table_of
-from simulator.report.result import Report, run_names
+from simulator.report.result import Report, Runs, run_names
 from simulator.report.tables import notes
 
 COLUMNS = {
@@ -35,15 +37,31 @@ CAPTIONS = {
 
 def run_page(report: Report, plots: Path) -> str:
     """The page as HTML, with the charts that were saved in the folder `plots`."""
-    files = [(plots / f"{name}.svg", CAPTIONS.get(name, name)) for name in CHARTS]
-    charts = tuple(picture(file, caption) for file, caption in files if file.is_file())
-    sections = [
+    sections = (
         Section("Results", notes=tuple(notes(report, 1000)), table=_results(report)),
-        Section("Charts", pictures=charts),
+        pictures_of(plots, CHARTS, CAPTIONS),
+        *foundations(report, run_names(report)),
+    )
+    return Page(report.scenario, report.description, sections).html()
+
+
+def pictures_of(plots: Path, names: Iterable[str], captions: Mapping[str, str]) -> Section:
+    """The charts of these names that were saved in a folder."""
+    files = [(plots / f"{name}.svg", captions.get(name, name)) for name in names]
+    return Section("Charts", pictures=tuple(picture(file, caption) for file, caption in files if file.is_file()))
+
+
+def foundations(report: Runs[Any], machines: Sequence[str]) -> tuple[Section, ...]:
+    """What the numbers rest on, and how to get them again; `machines` names the runs."""
+    rows = []
+    for name, run in zip(machines, report.runs, strict=True):
+        counts = run.summary["labels"]
+        rows.append([run.summary["model"], name, *(counts.get(label, 0) for label in LABELS), run.summary["label"]])
+    return (
         Section(
             "What the numbers rest on",
             "Numbers of the hardware profile and the software stack, by how they are known.",
-            table=_trust(report),
+            table=table_of(["model", "machine", *LABELS, "weakest"], rows),
         ),
         Section(
             "How to get it again",
@@ -51,8 +69,7 @@ def run_page(report: Report, plots: Path) -> str:
             code=report.text.rstrip(),
         ),
         Section("", code=f"ramwise run {report.scenario}.yaml --seed {report.seed}"),
-    ]
-    return Page(report.scenario, report.description, tuple(sections)).html()
+    )
 
 
 def _results(report: Report) -> Table:
@@ -65,11 +82,3 @@ def _results(report: Report) -> Table:
     names = ["model", "machine", "stack", *COLUMNS.values(), ""]
     caption = "A saturated machine's queue grows without bound; its latencies are never steady and not shown."
     return table_of(names, rows, caption if any(run.saturated for run in report.runs) else "")
-
-
-def _trust(report: Report) -> Table:
-    rows = []
-    for name, run in zip(run_names(report), report.runs, strict=True):
-        counts = run.summary["labels"]
-        rows.append([run.summary["model"], name, *(counts.get(label, 0) for label in LABELS), run.summary["label"]])
-    return table_of(["model", "machine", *LABELS, "weakest"], rows)

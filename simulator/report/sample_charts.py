@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.report import canvas
+from simulator.report.charts import save
 from simulator.report.numerals import significant
 from simulator.report.sample_result import SampleReport
 
@@ -39,6 +41,12 @@ def figures(report: SampleReport) -> dict[str, Figure]:
     several = {s["model"] for s in runs if len({o["batch"] for o in runs if o["model"] == s["model"]}) > 1}
     curves, bars = ([s for s in runs if (s["model"] in several) == wanted] for wanted in (True, False))
     return ({"batches": draw_batches(curves)} if curves else {}) | ({"samples": draw_bars(bars)} if bars else {})
+
+
+def save_all(report: SampleReport, folder: Path) -> None:
+    """Draw and save every figure into `folder`, which exists."""
+    for name, figure in figures(report).items():
+        save(figure, folder / name)
 
 
 def draw_batches(runs: Runs) -> Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.report.result import plain, version
+from simulator.report.result import Runs
 
 
 @dataclass(frozen=True)
@@ -16,20 +16,5 @@ class SampleRun:
 
 
 @dataclass(frozen=True)
-class SampleReport:
-    """All the runs of one scenario."""
-
-    scenario: str
-    seed: int
-    runs: tuple[SampleRun, ...]
-    description: str = ""
-
-    def document(self, complete: bool = True) -> dict[str, Any]:
-        """The content of summary.json."""
-        return {
-            "scenario": self.scenario,
-            "seed": int(self.seed),
-            "version": version(),
-            "complete": complete,
-            "runs": [plain(run.summary) for run in self.runs],
-        }
+class SampleReport(Runs[SampleRun]):
+    """The runs of a scenario of samples."""

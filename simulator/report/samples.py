@@ -1,23 +1,22 @@
-"""What runs of recommenders, solvers and decoding models leave: a table, charts, a folder."""
+"""What runs of recommenders, solvers and decoding models leave: a table and a folder."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.report.charts import save
-from simulator.report.folder import SUMMARY, put
+from simulator.report.folder import Drawn, write_runs
 from simulator.report.numerals import percent, significant
-from simulator.report.sample_charts import figures
+from simulator.report.sample_charts import save_all
+from simulator.report.sample_page import sample_page
 from simulator.report.sample_result import SampleReport
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 
-def overview(report: SampleReport) -> Group:
+def overview(report: SampleReport, width: int) -> Group:
     """A row for each run, models together, and notes below."""
     from rich.console import Group
     from rich.table import Table
@@ -56,7 +55,7 @@ def plain_text(report: SampleReport, width: int = 140) -> str:
     from rich.console import Console
 
     text = io.StringIO()
-    Console(file=text, width=width, color_system=None).print(overview(report))
+    Console(file=text, width=width, color_system=None).print(overview(report, width))
     return text.getvalue()
 
 
@@ -65,19 +64,6 @@ def _largest(shares: dict[str, float] | None, count: int) -> list[tuple[str, flo
 
 
 def write(report: SampleReport, out: str | Path, plots: bool = True, complete: bool = True) -> Path:
-    """Write summary.json, summary.txt and plots/ into the folder `out`. Raise OutputError."""
-
-    def fill(folder: Path) -> None:
-        (folder / "summary.txt").write_text(plain_text(report), encoding="utf-8")
-        if plots:
-            (folder / "plots").mkdir()
-            for name, figure in figures(report).items():
-                save(figure, folder / "plots" / name)
-        (folder / SUMMARY).write_text(summary_json(report, complete), encoding="utf-8")
-
-    return put(fill, out, complete)
-
-
-def summary_json(report: SampleReport, complete: bool = True) -> str:
-    """The text of summary.json, which is also what --json prints."""
-    return json.dumps(report.document(complete), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """Write summary.json, summary.txt, plots/ and report.html into the folder `out`. Raise OutputError."""
+    drawn = Drawn(lambda folder: save_all(report, folder), lambda folder: sample_page(report, folder))
+    return write_runs(report, out, plain_text, drawn if plots else None, complete)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -51,18 +51,20 @@ def search(
     recomputes: tuple[Recompute, ...] = get_args(Recompute),
     keep: int = 6,
     given: TrainingLayout | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Search:
     """Look at every legal layout of machine.chips chips, or at the given one alone.
 
     Raise CapacityError, with the sheet that comes nearest, when none fits.
 
     Less recompute is always faster and larger, so only the least that fits is priced; memory is cheaper to know than
-    time, so it comes first.
+    time, so it comes first. `progress(done, of)` counts layouts.
     """
     fitting: list[Candidate] = []
     nearest: MemorySheet | None = None
     tried = 0
-    for layout in layouts(architecture, recipe, machine) if given is None else (given,):
+    listed = list(layouts(architecture, recipe, machine)) if given is None else [given]
+    for done, layout in enumerate(listed, 1):
         for micro in micro_batches:
             if recipe.global_batch % (layout.dp * micro):
                 continue
@@ -79,6 +81,7 @@ def search(
                     seconds = step_time(architecture, asked, layout, machine).seconds
                     fitting.append(Candidate(layout, asked, seconds, sheet))
                     break
+        progress(done, len(listed))
     if not fitting:
         if nearest is None:
             raise CapacityError(

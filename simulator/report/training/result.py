@@ -8,7 +8,7 @@ from typing import Any
 from simulator.cost.training.memory import MemorySheet
 from simulator.cost.training.step import StepTime
 from simulator.engine.pipeline import PipelineRecord
-from simulator.report.result import plain, version
+from simulator.report.result import Runs, plain
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,15 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
-class TrainingReport:
-    """All the runs of one scenario. `bill`: the bill by hand that the scenario states, in SI units."""
+class TrainingReport(Runs[TrainingRun]):
+    """The runs of a scenario of training. `bill`: the bill by hand that the scenario states, in SI units."""
 
-    scenario: str
-    seed: int
-    runs: tuple[TrainingRun, ...]
     bill: dict[str, Any] | None = None
 
     def document(self, complete: bool = True) -> dict[str, Any]:
         """The content of summary.json."""
-        return {
-            "scenario": self.scenario,
-            "seed": int(self.seed),
-            "version": version(),
-            "complete": complete,
-            **({"bill": plain({**self.bill, **bill(self.bill)})} if self.bill else {}),
-            "runs": [plain(run.summary) for run in self.runs],
-        }
+        stated = {"bill": plain({**self.bill, **bill(self.bill)})} if self.bill else {}
+        return {**super().document(complete), **stated}
 
 
 def bill(stated: dict[str, Any]) -> dict[str, float]:
