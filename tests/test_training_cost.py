@@ -18,6 +18,7 @@ from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Matmul
 from simulator.model.saved import saved_bytes
+from simulator.model.training.adapters import adapter_parameters, with_adapters
 from simulator.model.training.backward import backward
 from simulator.model.training.layout import TrainingLayout, stages
 from simulator.model.training.micro_batch import MicroBatch, layer_operations
@@ -109,6 +110,30 @@ def test_a_backward_pass_computes_twice_the_forward() -> None:
     assert flops(list(backward(forward))) == pytest.approx(2 * flops(list(forward)))
     frozen = flops(list(backward(forward, frozen=True)))
     assert flops(list(forward)) < frozen < 2 * flops(list(forward))
+
+
+def test_adapters_train_beside_frozen_weights() -> None:
+    """LoRA of rank r: the weights get no gradient, A [k, r] and B [r, n] of queries, keys, values and output do."""
+    plain = layer_operations(GPT3, GPT3.layers[0], MicroBatch(1, 2048), TrainingLayout(), Precision())
+    both = with_adapters(plain, 16, TrainingLayout())
+    gradients = {o.name: o for o in backward(both, frozen=True) if isinstance(o, Matmul) and o.name.endswith(" dW")}
+    assert sorted(gradients) == [
+        f"{name} adapter {side} dW" for name in ("output projection", "qkv projection") for side in ("down", "up")
+    ]
+    assert gradients["qkv projection adapter up dW"].m == 16
+    own = adapter_parameters(GPT3, TrainingLayout(), 16)
+    assert own == 96 * 16 * ((12288 + 3 * 12288) + (12288 + 12288))
+    sheet = memory_sheet(GPT3, replace(RECIPE, adapters=16), LAYOUT, A100)
+    cut = adapter_parameters(GPT3, LAYOUT, 16)
+    assert sheet.held["adapters"] == pytest.approx(18 * cut)
+    assert "optimizer" not in sheet.held
+    assert "gradients" not in sheet.held
+
+
+def test_adapters_are_cheaper_than_all_weights() -> None:
+    lora, whole = (step_time(GPT3, replace(RECIPE, adapters=rank), LAYOUT, A100) for rank in (16, 0))
+    assert lora.seconds < 0.85 * whole.seconds
+    assert lora.optimizer < 0.01 * whole.optimizer
 
 
 def test_experts_keep_their_groups_in_the_backward_pass() -> None:

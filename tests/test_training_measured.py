@@ -49,7 +49,7 @@ def test_the_median_step_is_within_four_per_cent(asked: dict[str, TrainingQuesti
     assert found.bias is not None
     assert found.median_ape < 0.04
     assert abs(found.bias) < 0.02
-    assert found.coverage > 0.84
+    assert found.coverage > 0.88
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,12 @@ def test_rates_of_flops_are_undone_with_their_own_formula(asked: dict[str, Train
     flops = 96 * 3072 * 2048 * 128 * 25600**2 * (1 + 2048 / (6 * 25600) + 51200 / (16 * 128 * 25600))
     assert question.row.unit == "s"
     assert question.row.value == pytest.approx(flops / 3072 / 163e12, rel=1e-3)
+
+
+def test_shares_of_the_peak_are_undone_with_their_own_formula(asked: dict[str, TrainingQuestion]) -> None:
+    """Korthikanti 2022: 530B on 2,240 A100 at 54.2 % of 312 TFLOP/s takes 39.15 s (the paper's own time, recalled)."""
+    assert asked["korth22-530b-dp8-sel"].row.value == pytest.approx(39.15, rel=0.002)
+    assert asked["palm-540b-mfu"].row.unit == "s"
 
 
 def test_what_is_no_step_has_a_reason(rows: list[TrainingRow]) -> None:

@@ -10,6 +10,7 @@ from simulator.cost.training.step import Recipe
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.saved import saved_bytes
+from simulator.model.training.adapters import adapter_parameters
 from simulator.model.training.layout import TrainingLayout, stages
 from simulator.model.training.micro_batch import MicroBatch, looked_up, parameters_on_a_chip
 from simulator.quantity import format_quantity
@@ -104,13 +105,18 @@ def _stage(
             return per * (shared + experts)
         return per * (shared / cut + experts / expert_cut)
 
-    trained = 0.0 if recipe.frozen else 1.0
     copies = 2.0 if recipe.schedule == "dualpipe" else 1.0  # a stage of either direction
     held = {
         "weights": copies * share(recipe.weight_bytes, 3),
-        "gradients": copies * trained * share(recipe.gradient_bytes, 2),
-        "optimizer": trained * share(recipe.optimizer_bytes, 1),
+        "gradients": copies * share(recipe.gradient_bytes, 2),
+        "optimizer": share(recipe.optimizer_bytes, 1),
     }
+    if recipe.adapters:
+        own = adapter_parameters(architecture, layout, recipe.adapters)
+        held = {
+            "weights": held["weights"],
+            "adapters": (recipe.weight_bytes + recipe.gradient_bytes + recipe.optimizer_bytes) * own,
+        }
     if layout.zero == 3 and cut > 1:
         held["gathered layers"] = 2.0 * recipe.weight_bytes * sum(counts.values())
     micro = MicroBatch(recipe.micro_batch, recipe.length)

@@ -11,6 +11,7 @@ from simulator.model.architecture import Architecture, Layer
 from simulator.model.number_format import Precision
 from simulator.model.operation import Gather
 from simulator.model.saved import saved_bytes
+from simulator.model.training.adapters import with_adapters
 from simulator.model.training.backward import backward
 from simulator.model.training.layout import Stage, TrainingLayout, stages
 from simulator.model.training.micro_batch import (
@@ -86,20 +87,21 @@ def layer_time(
     precision: Precision,
     machine: TrainingMachine,
     recompute: Recompute,
-    frozen: bool = False,
+    adapters: int = 0,
 ) -> PassTime:
     """One layer: t = |forward, floor|_3 + |backward + recompute, 2 floor|_3 + adding the gradients.
 
     Full recompute is the forward pass again, collectives included. Selective: unfused stacks repeat the attention's
-    core, which keeps the scores out of memory; fused ones the stack's share of the forward pass.
+    core, which keeps the scores out of memory; fused ones the stack's share of the forward pass. `adapters`: rank of
+    those that are trained in place of the weights, 0 for none.
     """
     stack = machine.stack
-    operations = layer_operations(architecture, layer, micro, layout, precision)
+    operations = with_adapters(layer_operations(architecture, layer, micro, layout, precision), adapters, layout)
     width, heads = (
         (head_width(layer.attention), heads_on_a_chip(layer.attention, layout)) if layer.attention else (0, 0)
     )
     ahead, back = (
-        price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, frozen))
+        price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, adapters > 0))
     )
     before = max((float(o.layers_before) for o in operations if isinstance(o, Gather)), default=0.0)
     first, second = _exposed(ahead, machine, before), _exposed(back, machine, float(architecture.layer_count))
@@ -135,7 +137,7 @@ def mean_layer(
     precision: Precision,
     machine: TrainingMachine,
     recompute: Recompute,
-    frozen: bool = False,
+    adapters: int = 0,
 ) -> PassTime:
     """The mean over all layers, gradients of its parameters added in fp32."""
     forward = returning = 0.0
@@ -143,14 +145,14 @@ def mean_layer(
     flops: dict[str, float] = defaultdict(float)
     for layer in architecture.layers:
         share = layer.count / architecture.layer_count
-        found = layer_time(architecture, layer, micro, layout, precision, machine, recompute, frozen)
+        found = layer_time(architecture, layer, micro, layout, precision, machine, recompute, adapters)
         forward += share * found.forward
         returning += share * found.backward
         for name, seconds in found.parts.items():
             parts[name] += share * seconds
         for name, work in found.flops.items():
             flops[name] += share * work
-    if not frozen:
+    if not adapters:
         counts, _, _ = parameters_on_a_chip(architecture, layout)
         added = float(machine.stack.accumulation) * ACCUMULATED_BYTES * sum(counts.values()) / machine.bandwidth
         returning += added
@@ -163,12 +165,12 @@ def head_time(
     micro: MicroBatch,
     layout: TrainingLayout,
     machine: TrainingMachine,
-    frozen: bool = False,
+    adapters: int = 0,
 ) -> PassTime:
     """Head and loss."""
     operations = head_operations(architecture, micro, layout)
     ahead = price(operations, machine, layout, 0, 0)
-    back = price(backward([o for o in operations if o.name != "softmax"], frozen), machine, layout, 0, 0)
+    back = price(backward([o for o in operations if o.name != "softmax"], adapters > 0), machine, layout, 0, 0)
     flops = {name: ahead.flops.get(name, 0.0) + back.flops.get(name, 0.0) for name in ahead.flops}
     forward, returning = ahead.of(*COMPUTE), back.of(*COMPUTE)
     return PassTime(forward, returning, {"head": forward + returning}, flops)
@@ -196,11 +198,11 @@ def stage_times(
     precision: Precision,
     machine: TrainingMachine,
     recompute: Recompute,
-    frozen: bool = False,
+    adapters: int = 0,
 ) -> tuple[StageTime, ...]:
     """Every stage; FSDP's transfers joined with its compute: |compute, transfers|_6 + exposed * the smaller."""
-    layer = mean_layer(architecture, micro, layout, precision, machine, recompute, frozen)
-    head = head_time(architecture, micro, layout, machine, frozen)
+    layer = mean_layer(architecture, micro, layout, precision, machine, recompute, adapters)
+    head = head_time(architecture, micro, layout, machine, adapters)
     embedding = embedding_time(architecture, micro, layout, precision, machine)
     counts, table, top = parameters_on_a_chip(architecture, layout)
     found = []

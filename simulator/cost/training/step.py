@@ -14,6 +14,7 @@ from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import ACTIVATION_BYTES
+from simulator.model.training.adapters import adapter_parameters
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import (
     MicroBatch,
@@ -42,7 +43,7 @@ class Recipe:
 
     precision    what the layers' matrices compute in
     recompute    what the backward pass computes again
-    frozen       only adapters are trained (LoRA): no gradients of weights
+    adapters     rank of the adapters that are trained (LoRA) beside frozen weights; 0: the weights are trained
     schedule     of the pipeline: how many micro-batches a stage holds at once
     *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
                  precision: 4 of a master copy, 8 of two moments)
@@ -53,7 +54,7 @@ class Recipe:
     length: int
     precision: Precision
     recompute: Recompute = "none"
-    frozen: bool = False
+    adapters: int = 0
     schedule: str = "1f1b"
     weight_bytes: float = 2.0
     gradient_bytes: float = 4.0
@@ -91,7 +92,7 @@ class StepTime:
 def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> StepTime:
     """The step of a run whose replicas are all alike."""
     micro = MicroBatch(recipe.micro_batch, recipe.length)
-    found = stage_times(architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.frozen)
+    found = stage_times(architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.adapters)
     stack, count = machine.stack, recipe.micro_batches(layout)
     send = send_seconds(architecture, micro, layout, machine) if layout.pp > 1 else 0.0
     pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))
@@ -105,9 +106,9 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
         pipeline,
         send,
         pipeline * float(stack.jitter) * log2(spread),
-        0.0 if recipe.frozen else gradient_seconds(architecture, layout, machine),
-        0.0 if recipe.frozen else slice_seconds(architecture, layout, machine),
-        0.0 if recipe.frozen else optimizer_seconds(architecture, recipe, layout, machine) + rows,
+        gradient_seconds(architecture, recipe, layout, machine),
+        slice_seconds(architecture, recipe, layout, machine),
+        optimizer_seconds(architecture, recipe, layout, machine) + rows,
     )
 
 
@@ -129,8 +130,11 @@ def send_seconds(
     return size / (machine.link if near else machine.network) + SEND_LATENCY
 
 
-def _held(architecture: Architecture, layout: TrainingLayout) -> tuple[float, float]:
-    """Parameters of the fullest stage on one chip: (equal on all replicas, of experts); tables are updated by row."""
+def _trained(architecture: Architecture, recipe: Recipe, layout: TrainingLayout) -> tuple[float, float]:
+    """Parameters that the fullest stage trains on one chip: (equal on all replicas, of experts); tables are updated by
+    row. Beside frozen weights these are the adapters."""
+    if recipe.adapters:
+        return adapter_parameters(architecture, layout, recipe.adapters), 0.0
     counts, table, top = parameters_on_a_chip(architecture, layout)
     layers = architecture.layer_count / layout.pp
     counts = {name: count for name, count in counts.items() if name not in looked_up(architecture)}
@@ -139,10 +143,12 @@ def _held(architecture: Architecture, layout: TrainingLayout) -> tuple[float, fl
     return shared + (table + top if layout.pp == 1 else max(table, top)), experts
 
 
-def gradient_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
+def gradient_seconds(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> float:
     """Gradients reduced and weights gathered over the replicas; FSDP does it in every micro-batch instead, and with
     hybrid sharding reduces once a step over the copies."""
-    shared, experts = _held(architecture, layout)
+    shared, experts = _trained(architecture, recipe, layout)
     ranks = layout.dp * layout.cp // layout.slices
     if layout.zero == 3 and layout.shards > 1:
         # Hybrid sharding: what a shard has gathered is reduced over the copies of the shards.
@@ -160,7 +166,9 @@ def gradient_seconds(architecture: Architecture, layout: TrainingLayout, machine
     return float(machine.stack.dp_exposed) * total
 
 
-def slice_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine) -> float:
+def slice_seconds(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> float:
     """Gradients reduced between slices over the data-centre network:
 
     dcn_exposed * 4 N / (chips of a slice) * 2 (S - 1)/S / network * (1 + S / S0)
@@ -169,7 +177,11 @@ def slice_seconds(architecture: Architecture, layout: TrainingLayout, machine: T
     if count == 1:
         return 0.0
     stack = machine.stack
-    size = SLICE_BYTES * architecture.total_parameters() / (layout.chips / count)
+    if recipe.adapters:
+        whole = adapter_parameters(architecture, layout, recipe.adapters) * layout.tp * layout.pp
+    else:
+        whole = architecture.total_parameters()
+    size = SLICE_BYTES * whole / (layout.chips / count)
     growth = 1.0 + count / float(stack.dcn_slices)
     return float(stack.dcn_exposed) * size * 2.0 * (count - 1) / count / machine.network_bandwidth * growth
 
@@ -179,7 +191,7 @@ def optimizer_seconds(
 ) -> float:
     """Adam over the shard of one chip; offloaded, on the host: gradients go down, weights come up, and the host's
     memory moves what Adam reads and writes."""
-    shared, experts = _held(architecture, layout)
+    shared, experts = _trained(architecture, recipe, layout)
     if layout.zero:
         shared, experts = shared / layout.shards, experts / layout.expert_shards
     own = shared + experts

@@ -7,6 +7,9 @@ from dataclasses import replace
 
 from simulator.model.operation import Attention, Collective, Gather, Matmul, Operation, Stream, Vector
 
+ADAPTER = "adapter"
+"""Tensor class of what is trained beside frozen weights."""
+
 _REVERSED = {"all_gather": "reduce_scatter", "reduce_scatter": "all_gather"}
 
 ATTENTION_GRADIENTS = 2.0
@@ -18,7 +21,7 @@ def backward(operations: Iterable[Operation], frozen: bool = False) -> list[Oper
     """The operations of the backward pass, last layer's work first.
 
     y[m, n] = x[m, k] W[k, n] gives dx[m, k] = dy[m, n] W^T (product m, k, n) and dW[k, n] = x^T dy (product k, n, m;
-    left out when `frozen`, as in LoRA). With g groups dW is g products whose inner size is the rows of one group.
+    left out when `frozen`, but of adapters). With g groups dW is g products whose inner size is the rows of one group.
     A gather becomes a scatter of as many rows: only rows that were read get a gradient. All-gathers and
     reduce-scatters change places; element-wise work reads the gradient beside the value, so twice the bytes.
     """
@@ -26,7 +29,7 @@ def backward(operations: Iterable[Operation], frozen: bool = False) -> list[Oper
     for operation in reversed(list(operations)):
         if isinstance(operation, Matmul):
             found.append(replace(operation, name=f"{operation.name} dx", n=operation.k, k=operation.n))
-            if not frozen:
+            if not frozen or operation.tensor == ADAPTER:
                 found.append(_weight_gradient(operation))
         elif isinstance(operation, Attention):
             work = operation.flops_per_pair * ATTENTION_GRADIENTS

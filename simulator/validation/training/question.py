@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from math import log2
+from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.cost.training.machine import TrainingMachine
@@ -13,16 +11,15 @@ from simulator.cost.training.step import Recipe
 from simulator.errors import InputError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
-from simulator.model.architecture import Architecture, group_layers
+from simulator.model.architecture import Architecture
 from simulator.model.attention import GroupedQueryAttention
-from simulator.model.ffn.dense import DenseFFN
 from simulator.model.number_format import Precision
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import Recompute
-from simulator.model.zoo import load_model, model_names
 from simulator.stack.training.stack import TrainingStacks
 from simulator.validation import aliases
 from simulator.validation.rows import Reason
+from simulator.validation.training.model import architecture_of
 from simulator.validation.training.rows import TrainingRow
 
 FORMATS = {
@@ -33,8 +30,9 @@ FORMATS = {
     "int8": "int8",
     "nvfp4": "nvfp4",
 }
-TIMED = ("iteration_time_s", "tokens_per_s_per_chip", "tflops_per_chip")
+TIMED = ("iteration_time_s", "tokens_per_s_per_chip", "tflops_per_chip", "mfu")
 PALM_POD = 3072
+LORA_RANK = 16  # MLPerf Training's Llama-2 70B LoRA; rows of Megatron-Bridge do not state theirs
 BLOOM_GRADIENTS = {"fp16": 2.0, "bf16": 6.0}  # 16 bits, and with bf16 a sum in fp32 beside them
 RECOMPUTE: dict[str, Recompute] = {"none": "none", "selective": "selective", "full": "full"}
 
@@ -86,7 +84,7 @@ class TrainingInterpreter:
         format = FORMATS.get(row.cells["dtype"])
         if format is None:
             return Reason("number format not stated")
-        model = _architecture(row)
+        model = architecture_of(row)
         if isinstance(model, Reason):
             return model
         layout = _layout(row, site, profile, int(chips))
@@ -108,10 +106,10 @@ class TrainingInterpreter:
             int(length),
             Precision(weights=format, kv="bf16", embedding="bf16", head="bf16"),
             recompute,
-            frozen="lora" in row.model.lower(),
+            adapters=LORA_RANK if "lora" in row.model.lower() else 0,
             gradient_bytes=BLOOM_GRADIENTS[row.cells["dtype"]] if row.id.startswith("bloom") else 4.0,
         )
-        timed = _timed(row, model, recipe)
+        timed = _timed(row, model, recipe, profile.sixteen_bit_peak)
         if isinstance(timed, Reason):
             return timed
         try:
@@ -124,26 +122,34 @@ class TrainingInterpreter:
         return TrainingQuestion(timed, model, recipe, layout, machine, assumed)
 
 
-def _timed(row: TrainingRow, model: Architecture, recipe: Recipe) -> TrainingRow | Reason:
-    """The row as seconds of a step. Rates of FLOPs are undone with the formula of their own source."""
+def _timed(row: TrainingRow, model: Architecture, recipe: Recipe, peak: float) -> TrainingRow | Reason:
+    """The row as seconds of a step. Rates of FLOPs, and shares of the 16-bit peak, are undone with the formula of their
+    own source."""
     tokens = recipe.global_batch * recipe.length
     chips = row.number("n_chips") or 1.0
     if row.metric == "iteration_time_s":
         return row
     if row.metric == "tokens_per_s_per_chip":
         return row.in_seconds(tokens / chips / row.value, "from tokens/s")
-    hidden, layers, vocab, s = model.hidden_size, model.layer_count, model.vocab_size, recipe.length
+    flops = _published_flops(row, model, recipe.length)
+    if flops is None:
+        return Reason("FLOP/s by an unknown formula")
+    rate, unit = (row.value / 100.0 * peak, "MFU") if row.metric == "mfu" else (row.value * 1e12, "TFLOP/s")
+    return row.in_seconds(tokens * flops / chips / rate, f"from {unit} by the source's own formula")
+
+
+def _published_flops(row: TrainingRow, model: Architecture, s: int) -> float | None:
+    """FLOPs of a token as the row's source counts them."""
+    hidden, layers, vocab = model.hidden_size, model.layer_count, model.vocab_size
     if row.id.startswith("narayanan21"):
-        flops = 96.0 * tokens * layers * hidden**2 * (1.0 + s / (6.0 * hidden) + vocab / (16.0 * layers * hidden))
-    elif row.id.startswith("mcore"):
-        flops = 72.0 * tokens * layers * hidden**2 * (1.0 + s / (6.0 * hidden) + vocab / (12.0 * layers * hidden))
-    elif row.id.startswith("maxtext"):
+        return 96.0 * layers * hidden**2 * (1.0 + s / (6.0 * hidden) + vocab / (16.0 * layers * hidden))
+    if row.id.startswith(("mcore", "korth22", "megascale")):
+        return 72.0 * layers * hidden**2 * (1.0 + s / (6.0 * hidden) + vocab / (12.0 * layers * hidden))
+    if row.id.startswith(("maxtext", "palm")):
         attention = model.layers[0].attention
         width = attention.heads * attention.head_dim if isinstance(attention, GroupedQueryAttention) else hidden
-        flops = tokens * (6.0 * model.total_parameters() + 12.0 * layers * width * s)
-    else:
-        return Reason("FLOP/s by an unknown formula")
-    return row.in_seconds(flops / chips / (row.value * 1e12), "from TFLOP/s by the source's own formula")
+        return 6.0 * model.total_parameters() + 12.0 * layers * width * s
+    return None
 
 
 def _micro_batch(row: TrainingRow, layout: TrainingLayout, profile: Profile) -> tuple[float, str]:
@@ -167,6 +173,9 @@ def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int)
         return Reason("layout not stated")
     tp, pp, cp, ep = (row.whole(name) for name in ("tp", "pp", "cp", "ep"))
     vpp = row.whole("vpp") if pp > 1 else 1
+    batch = row.whole("global_batch_seqs")
+    if profile.family == "tpu-mesh" and not _stated(row) and chips > batch and chips % batch == 0:
+        cp = chips // batch  # FSDP needs a sequence on every chip; what is left over cuts the sequences
     if chips % (tp * pp * cp):
         return Reason("degrees do not multiply to the chips")
     slices = 1
@@ -192,74 +201,3 @@ def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int)
 
 def _stated(row: TrainingRow) -> bool:
     return any(row.cells[name] for name in ("tp", "pp", "dp", "zero_stage"))
-
-
-@cache
-def _known_models() -> frozenset[str]:
-    return frozenset(model_names())
-
-
-@cache
-def _zoo(name: str) -> Architecture:
-    return load_model(name)
-
-
-def _architecture(row: TrainingRow) -> Architecture | Reason:
-    entries = aliases.longest("training_models", model=row.model)
-    entry = entries[0] if entries else {"zoo": "", "matrices": "3", "head_dim": ""}
-    layers = row.number("layers")
-    if entry["zoo"] and entry["zoo"] in _known_models():
-        model = _zoo(entry["zoo"])
-        return _cut(model, int(layers)) if layers and layers != model.layer_count else model
-    shape = _maxtext(row) if row.model.startswith("MaxText") and not layers else _columns(row, entry)
-    if shape is None:
-        return Reason("shape of the model not stated")
-    return shape
-
-
-def _cut(model: Architecture, layers: int) -> Architecture:
-    """The first `layers` layers of the model."""
-    return replace(model, layers=group_layers(model.shapes()[:layers]))
-
-
-def _columns(row: TrainingRow, entry: aliases.Entry) -> Architecture | None:
-    layers, hidden, vocab = (row.number(name) for name in ("layers", "hidden", "vocab"))
-    ffn = row.number("ffn_hidden")
-    if layers is None or hidden is None or ffn is None or row.cells["moe"]:
-        return None
-    heads = row.number("heads") or _aligned(hidden)
-    width = float(entry["head_dim"]) if entry["head_dim"] and hidden >= 4096 else hidden / heads
-    kv_heads = row.number("kv_heads") or heads
-    attention = GroupedQueryAttention(int(heads), int(kv_heads), int(width))
-    return Architecture(
-        name=row.model,
-        source="the columns of the row",
-        hidden_size=int(hidden),
-        vocab_size=int(vocab or 50257),
-        max_context=row.whole("seq_len"),
-        layers=group_layers([(attention, DenseFFN(int(ffn), int(entry["matrices"] or 3)))] * int(layers)),
-        tied_embeddings=entry["matrices"] == "2",
-    )
-
-
-def _aligned(hidden: float) -> float:
-    """Heads where a row states none: as many as give heads of 128, the width that kernels like best."""
-    return max(1.0, hidden // 128)
-
-
-def _maxtext(row: TrainingRow) -> Architecture | None:
-    """MaxText-NB: log2(N) = 3q + r; layers 16 2^q, hidden 2048 2^(q + (r = 2)), heads 16 2^(q + (r > 0)) of 256, gated
-    FFN 7168 2^(q + (r > 0)) (recalled)."""
-    size = row.model.removeprefix("MaxText-").removesuffix("B")
-    if not size.isdigit() or int(size) & (int(size) - 1):
-        return None
-    q, r = divmod(int(log2(int(size))), 3)
-    attention = GroupedQueryAttention(16 << (q + (r > 0)), 16 << (q + (r > 0)), 256)
-    return Architecture(
-        name=row.model,
-        source="MaxText's rule for its sizes (recalled)",
-        hidden_size=2048 << (q + (r == 2)),
-        vocab_size=row.whole("vocab", 32000),
-        max_context=row.whole("seq_len"),
-        layers=group_layers([(attention, DenseFFN(7168 << (q + (r > 0)), 3))] * (16 << q)),
-    )
