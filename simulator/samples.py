@@ -186,7 +186,8 @@ def _decoding(
     for batch in model.batches:
         at = np.array([0, batch])
         contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
-        work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts])
+        waiting = priced.waiting(at, [at * keys for keys in windows])
+        work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts, waiting])
         yield SampleCase(
             choice,
             machine,

@@ -114,6 +114,30 @@ def test_rows_survive_a_slow_tier_and_experts_do_not() -> None:
         assert table > keys > 5 * experts
 
 
+def test_experts_known_by_the_token_arrive_in_time_where_layers_and_link_allow() -> None:
+    found = summaries("lookup-or-experts")
+
+    def price(model: str, batch: int, machine: str) -> float:
+        """Of a step, in steps without it."""
+        return rate(found, "experts in HBM", batch, machine) / rate(found, model, batch, machine) - 1
+
+    pcie, c2c = "H100 and its host's DRAM", "the same behind C2C"
+    router, late, first = (
+        f"{who} in DRAM"
+        for who in (
+            "routed experts of 3 late layers",
+            "experts by token id of 3 late layers",
+            "experts by token id of the first 3 layers",
+        )
+    )
+    assert price(late, 1, pcie) < 0.03
+    for batch in (16, 256):
+        assert 0.5 < price(late, batch, pcie) / price(router, batch, pcie) < 0.85
+        assert price(late, batch, c2c) < 0.06
+        assert price(router, batch, c2c) > 0.3
+        assert price(first, batch, pcie) > 0.9 * price(router, batch, pcie)
+
+
 def test_three_classes_are_bound_by_different_things() -> None:
     found = summaries("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]")
     bound = {s["kind"]: max(s["bound_by"], key=s["bound_by"].get) for s in found}

@@ -47,6 +47,7 @@ def group_seconds(
     cost = step_cost(whole, precision, machine, most, most)
     windows = [count * (context if w is None else min(context, w)) for w in cost.windows]
     reading = [price.times(keys) for price, keys in zip(cost.keys, windows, strict=True)]
-    step = np.asarray(add([cost.tokens, cost.outputs, *reading]).total_seconds)
+    waiting = cost.waiting(np.arange(most + 1), windows)
+    step = np.asarray(add([cost.tokens, cost.outputs, *reading, waiting]).total_seconds)
     found[0] = found[0] + np.maximum(step - sum(found), 0.0)
     return [times.tolist() for times in found]

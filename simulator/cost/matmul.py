@@ -7,6 +7,7 @@ from math import sqrt
 
 import numpy as np
 
+from simulator.cost.access import latency_of
 from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
 from simulator.cost.cache import chosen_hits
 from simulator.cost.host import host_matmul
@@ -22,9 +23,14 @@ ATTENTION_P = 4.0
 """Compute and cache reads inside an attention kernel overlap as a 4-norm (2 to 4 fit alike)."""
 
 
-def matmul(operation: Matmul, machine: Machine) -> Amount:
-    """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it."""
+def matmul(operation: Matmul, machine: Machine, arrived: bool = False) -> Amount:
+    """The chip's share of a product, by `_on_chip`, and then the host's, where it computes on what lies with it.
+
+    `arrived`: what lies far has been copied into the main memory.
+    """
     reads = _weight_reads(operation, machine)
+    if arrived:
+        return _on_chip(operation, machine, [(machine.main if tier.far else tier, share) for tier, share in reads])
     there = machine.host_tier
     on_host = sum((share for tier, share in reads if tier.name == there), 0.0) * _few_tokens(operation, machine)
     if not np.any(on_host):
@@ -53,18 +59,8 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     if tensor_class(operation.tensor) == "expert":
         rate *= float(stack.expert_matmul)
     flops = 2.0 * rows * operation.n * operation.k
-    weights = some * operation.groups * (operation.n * operation.k * FORMATS[operation.format].bytes)
     activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
-    seconds: dict[str, Array] = {}
-    moved: dict[str, Array] = {}
-    for tier, share in reads:
-        whole = weights
-        if tier.far and operation.choices and not stack.selects_experts:
-            held = operation.choices / machine.parallelism.ep
-            whole = some * held * (operation.n * operation.k * FORMATS[operation.format].bytes)
-        read = whole * share
-        seconds[tier.name] = seconds.get(tier.name, 0.0) + read / machine.weights_bandwidth(operation.format, tier)
-        moved[tier.name] = moved.get(tier.name, 0.0) + read
+    seconds, moved = _read(operation, machine, reads)
     near = machine.memory.tier
     seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
     moved[near] = moved.get(near, 0.0) + activations
@@ -78,6 +74,35 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     if machine.tiling:
         seconds[OVERHEAD] = some * spent.alone * slowest
     return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)
+
+
+def far_weights(operation: Matmul, machine: Machine) -> Amount:
+    """The matrices that lie in far tiers, brought to the chip: their seconds on the link, and their bytes."""
+    far = [(tier, share) for tier, share in _weight_reads(operation, machine) if tier.far and np.any(share)]
+    seconds, moved = _read(operation, machine, far)
+    slowest = {name: value * operation.imbalance for name, value in seconds.items()}
+    return Amount(slowest, {}, moved).times(operation.repeat)
+
+
+def _read(
+    operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Seconds and bytes of the matrices, by tier. Software that does not select reads all experts of a far tier; a
+    far read that waits for its addresses waits for the tier's latency too."""
+    some = np.asarray(operation.m, dtype=float) > 0
+    matrix = operation.n * operation.k * FORMATS[operation.format].bytes
+    seconds: dict[str, Array] = {}
+    moved: dict[str, Array] = {}
+    for tier, share in reads:
+        groups = operation.groups
+        if tier.far and operation.choices and not machine.stack.selects_experts:
+            groups = operation.choices / machine.parallelism.ep
+        read = some * groups * matrix * share
+        waited = some * operation.hops * (latency_of(tier.memory) or 0.0) if tier.far else 0.0
+        streaming = read / machine.weights_bandwidth(operation.format, tier)
+        seconds[tier.name] = seconds.get(tier.name, 0.0) + streaming + waited
+        moved[tier.name] = moved.get(tier.name, 0.0) + read
+    return seconds, moved
 
 
 def _weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:

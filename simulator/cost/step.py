@@ -1,6 +1,7 @@
 """What a step of a replica costs, tabulated once: by tokens, by emitting sequences, by key and by query-key pair.
 
     t_work = T[tokens] + O[outputs] + sum over windows (keys * k + pairs * p) + (a prompt in the step ? P[tokens] : 0)
+             + what prefetches leave to wait for: the largest of straight lines in the same (prefetch.py)
     t_step = max(norm(t_work, host floor), E / (cap - idle))
 
 Everything in it is a sum over the operations of one chip (all of a replica's chips do the same), so a table and a few
@@ -22,7 +23,8 @@ from simulator.cost.collective import collective
 from simulator.cost.host_floor import HostFloor, host_floor
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
-from simulator.cost.prefetch import exposed, prefetched
+from simulator.cost.prefetch import Waits, free_seconds, here, prefetched
+from simulator.cost.prefetch import waits as waits_of
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Attention, Batch, Collective, Gather, Matmul, Operation, Stream
@@ -31,7 +33,11 @@ from simulator.stack.stack import of_format
 
 @dataclass(frozen=True)
 class StepCost:
-    """Costs of one chip. tokens, outputs: tables indexed by their number; keys, pairs: per key and pair, by window."""
+    """Costs of one chip. tokens, outputs: tables indexed by their number; keys, pairs: per key and pair, by window.
+
+    waits: by tokens, of steps without and with a prompt; a layer leaves free[tokens] seconds for each of them, and
+    free_keys and free_pairs more for each key and pair.
+    """
 
     windows: tuple[int | None, ...]
     tokens: Amount
@@ -40,6 +46,21 @@ class StepCost:
     pairs: tuple[Amount, ...]
     prefill: Amount  # once in a step that holds a prompt, by its tokens where prompts pass more than T counts
     floor: HostFloor
+    waits: tuple[Waits, Waits] = (Waits(), Waits())
+    free: tuple[Array, Array] = (0.0, 0.0)
+    free_keys: tuple[float, ...] = ()
+    free_pairs: tuple[float, ...] = ()
+
+    def waiting(self, tokens: np.ndarray, keys: Sequence[Array], pairs: Sequence[Array] | None = None) -> Amount:
+        """What steps wait for prefetches, beside what `tokens` holds: of so many tokens, keys and pairs by window."""
+        prompt = pairs is not None
+        waits, free = self.waits[prompt], self.free[prompt]
+        if not waits.layers:
+            return Amount()
+        left = np.asarray(free)[tokens] + sum((n * f for n, f in zip(keys, self.free_keys, strict=True)), 0.0)
+        if pairs is not None:
+            left = left + sum((n * f for n, f in zip(pairs, self.free_pairs, strict=True)), 0.0)
+        return waits.at(tokens).beyond(left)
 
 
 def cost_of(operation: Operation, machine: Machine) -> Amount:
@@ -60,16 +81,29 @@ def cost_of(operation: Operation, machine: Machine) -> Amount:
 def cost_of_all(operations: Sequence[Operation], machine: Machine, layers: Amount, layer_count: int) -> Amount:
     """The operations one after the other; `layers`: the layers' overheads, which the result leaves out.
 
-    Prefetched gathers hide behind the layers before them. Of a layer's time everything counts but the attention
-    over the cache, whose length the step's table does not know.
+    Prefetches hide behind the layers before them, of which each takes the mean time.
     """
-    costs = [(operation, cost_of(operation, machine)) for operation in operations if not prefetched(operation, machine)]
-    early = [o for o in operations if isinstance(o, Gather) and prefetched(o, machine)]
+    costs, waits = _priced(operations, machine)
     total = add(cost for _, cost in costs)
-    if not early:
+    if not waits.layers:
         return total
-    hiding = add([layers, *(cost for operation, cost in costs if _is_of_layers(operation))])
-    return add([total, exposed(early, machine, hiding.total_seconds / layer_count)])
+    hiding = add([layers, *(cost for operation, cost in costs if not _is_head(operation))])
+    return add([total, waits.amount, waits.beyond(free_seconds(hiding, waits.tiers, machine) / layer_count)])
+
+
+def _priced(operations: Sequence[Operation], machine: Machine) -> tuple[list[tuple[Operation, Amount]], Waits]:
+    """Each operation with its cost, and the waits for those that are prefetched; of a prefetched product, its cost
+    once its matrices are here."""
+    costs: list[tuple[Operation, Amount]] = []
+    early: list[Gather | Matmul] = []
+    for operation in operations:
+        if isinstance(operation, Gather | Matmul) and prefetched(operation, machine):
+            early.append(operation)
+            if isinstance(operation, Matmul):
+                costs.append((operation, here(operation, machine)))
+        else:
+            costs.append((operation, cost_of(operation, machine)))
+    return costs, waits_of(early, machine)
 
 
 def step_cost(
@@ -80,18 +114,24 @@ def step_cost(
     windows = architecture.windows
     zipf = float(stack.expert_popularity)
 
-    def price(model: Architecture, batch: Batch, wanted: Callable[[Operation], bool], layers: Amount) -> Amount:
-        operations = [o for o in model.forward(batch, layout, precision, zipf) if wanted(o)]
-        return cost_of_all(operations, machine, layers, model.layer_count)
+    def price(model: Architecture, batch: Batch, wanted: Callable[[Operation], bool]) -> tuple[Amount, Waits]:
+        costs, waits = _priced([o for o in model.forward(batch, layout, precision, zipf) if wanted(o)], machine)
+        return add(cost for _, cost in costs), waits
 
-    def of_tokens(model: Architecture) -> Amount:
+    def of_tokens(model: Architecture) -> tuple[Amount, Waits, Array]:
+        """A table of tokens, what its fetches are waited for, and the time that a layer leaves them."""
         layers = per_layer(model, precision, machine, count)
-        priced = add([price(model, Batch(count), _is_of_layers, layers), layers]).times(count > 0)
-        return _slower(priced, longest)
+        operations, waits = price(model, Batch(count), _is_of_layers)
+        hiding = _slower(add([operations, layers]).times(count > 0), longest)
+        waits = waits.times(longest * (count > 0))
+        return add([hiding, waits.amount]), waits, free_seconds(hiding, waits.tiers, machine) / model.layer_count
 
     def of_contexts(model: Architecture, many: float, kind: str) -> tuple[Amount, ...]:
         batches = [Batch(many, 0.0, **{kind: one(window)}) for window in windows]
-        return tuple(_slower(price(model, batch, _is_attention, Amount()), longest) for batch in batches)
+        return tuple(_slower(price(model, batch, _is_attention)[0], longest) for batch in batches)
+
+    def left(prices: Sequence[Amount], model: Architecture) -> tuple[float, ...]:
+        return tuple(float(free_seconds(one, waits.tiers, machine)) / model.layer_count for one in prices)
 
     def one(window: int | None) -> dict[int | None, Array]:
         return {each: float(each == window) for each in windows}
@@ -100,20 +140,26 @@ def step_cost(
     longest = ceil(architecture.layer_count / layout.pp) * layout.pp / architecture.layer_count
     count = np.arange(max_tokens + 1, dtype=float)  # without a token there is no step: row 0 costs nothing
     many = float(layout.dp * layout.pp)  # a batch that keeps every stage and copy busy
-    outputs = price(architecture, Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head, Amount())
-    tokens = of_tokens(architecture)
+    outputs, _ = price(architecture, Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head)
+    tokens, waits, free = of_tokens(architecture)
     prompts = architecture.for_prompts()
-    prefill = Amount({OVERHEAD: per_prompt(prompts, machine)})
+    prefill, prompt_waits, prompt_free = Amount({OVERHEAD: per_prompt(prompts, machine)}), waits, free
     if prompts is not architecture:
-        prefill = add([prefill, of_tokens(prompts), tokens.times(-1.0)])
+        whole, prompt_waits, prompt_free = of_tokens(prompts)
+        prefill = add([prefill, whole, tokens.times(-1.0)])
+    keys, pairs = of_contexts(architecture, many, "decode_context"), of_contexts(prompts, many, "prefill_pairs")
     return StepCost(
         windows=windows,
         tokens=tokens,
         outputs=add([outputs, Amount({OVERHEAD: per_sequence(architecture, machine) * np.arange(max_outputs + 1)})]),
-        keys=of_contexts(architecture, many, "decode_context"),
-        pairs=of_contexts(prompts, many, "prefill_pairs"),
+        keys=keys,
+        pairs=pairs,
         prefill=prefill,
         floor=floor_of(architecture, machine),
+        waits=(waits, prompt_waits),
+        free=(free, prompt_free),
+        free_keys=left(keys, architecture),
+        free_pairs=left(pairs, prompts),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from simulator.cost.energy import marginal_joules
@@ -20,15 +22,19 @@ class StepTable:
         self.windows = cost.windows
         room = float(machine.profile.chip.power.cap) - float(machine.profile.chip.power.idle)
         amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
+        work = [np.asarray(amount.total_seconds) for amount in amounts]
         # Under a host floor work counts in multiples of PARTS ticks (57 fs), of which every share is a whole number.
         grain = PARTS if cost.floor.seconds else 1
-        work = [_ticks(amount.total_seconds / grain) * grain for amount in amounts]
+        least = [_ticks(part / grain) * grain for part in work]
         limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
         # Where no part's energy needs more time than its work, no sum of parts does.
-        capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, work, strict=True))
-        self._lines = [_Tariff(work, len(self.windows))]
-        if capped:
-            self._lines.append(_Tariff(limit, len(self.windows)))
+        capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, least, strict=True))
+        count = len(self.windows)
+        self._work = [
+            [_Tariff(parts, count) for parts in (least, *([_ticks(p / grain) * grain for p in one] for one in late))]
+            for late in (_waiting(cost, work, False), _waiting(cost, work, True))
+        ]
+        self._limit = [_Tariff(limit, count)] if capped else []
         self._host = [(share, int(_ticks(seconds))) for share, seconds in cost.floor.tangents]
         self._free_from = cost.floor.free_from_s * TICKS_PER_SECOND
 
@@ -36,10 +42,14 @@ class StepTable:
         self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
     ) -> tuple[Piece, ...]:
         """Durations of `steps` steps: pieces (steps, first, increment)."""
-        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._lines]
-        work = lines[0]
-        if work[0] < self._free_from:
-            lines[:1] = [(share * (work[0] // PARTS) + host, share * (work[1] // PARTS)) for share, host in self._host]
+        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._work[pairs is not None]]
+        if max(lines)[0] < self._free_from:
+            lines = [
+                (share * (first // PARTS) + host, share * (growth // PARTS))
+                for first, growth in lines
+                for share, host in self._host
+            ]
+        lines += [tariff.line(tokens, outputs, keys, pairs) for tariff in self._limit]
         if len(lines) == 1:
             return ((steps, *lines[0]),)
         return largest(lines, steps)
@@ -69,6 +79,16 @@ class _Tariff:
                 value += total * price
                 increment += growth * price
         return value, increment
+
+
+def _waiting(cost: StepCost, work: list[np.ndarray], prompt: bool) -> Iterator[list[np.ndarray]]:
+    """The parts of steps that wait for a fetch: work and wait together, for each fetch that may be the last to come."""
+    tokens, outputs, prefill, *contexts = work
+    left = (*cost.free_keys, *cost.free_pairs)
+    for layers, seconds in zip(cost.waits[prompt].layers, cost.waits[prompt].seconds, strict=True):
+        wait = seconds - layers * cost.free[prompt]
+        own = (tokens, outputs, prefill + wait) if prompt else (tokens + wait, outputs, prefill)
+        yield [*own, *(price - layers * part for price, part in zip(contexts, left, strict=True))]
 
 
 def _ticks(seconds: Array) -> np.ndarray:

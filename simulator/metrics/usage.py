@@ -83,12 +83,17 @@ def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
 
 
 def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray, prompts: bool) -> Amount:
-    """Cost of each row with that many tokens and outputs a step, with or without its prompt chunks."""
+    """Cost of each row with that many tokens and outputs a step, with or without its prompt chunks. A row is a straight
+    line in its steps, so what it waits for prefetches is that of its mean step."""
+    keys, pairs = (list((part / rows.steps[:, None]).T) for part in (rows.keys, rows.pairs))
+    prompt = prompts & (rows.prefill > 0)
     parts = [cost.tokens.at(tokens).times(rows.steps), cost.outputs.at(outputs).times(rows.steps)]
     parts += [price.times(rows.keys[:, index]) for index, price in enumerate(cost.keys)]
     if prompts:
         parts += [price.times(rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
         parts.append(cost.prefill.at(tokens).times(rows.steps * (rows.prefill > 0)))
+        parts.append(cost.waiting(tokens, keys, pairs).times(rows.steps * prompt))
+    parts.append(cost.waiting(tokens, keys).times(rows.steps * ~prompt))
     return add(parts)
 
 

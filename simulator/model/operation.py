@@ -37,7 +37,8 @@ class Matmul:
 
     FLOPs 2*m*n*k; weight bytes groups*n*k*bytes(format). `tensor` names the class of the weights (for placement).
     Where tokens choose matrices, `chosen` of `choices` (on all chips) with a popularity rank^-zipf, a cache can hold
-    the ones used most; choices = 0: every row uses every matrix.
+    the ones used most; choices = 0: every row uses every matrix. address_known, layers_before: of the choice, as of a
+    Gather; hops: rounds in which a far tier is waited for once the choice is made.
     """
 
     name: str
@@ -52,6 +53,9 @@ class Matmul:
     choices: float = 0.0
     chosen: float = 0.0
     zipf: float = 0.0
+    address_known: str = "layer"
+    layers_before: float = 0.0
+    hops: float = 0.0
 
 
 @dataclass(frozen=True)

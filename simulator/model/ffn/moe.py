@@ -129,11 +129,7 @@ class MoEFFN(FFN):
             hit / parallelism.ep,
             self.imbalance(hit, parallelism.ep),
         )
-        zipf = self.exponent(visit.popularity)
-        routed = [
-            replace(o, choices=self.experts, chosen=self.top_k, zipf=zipf) if isinstance(o, Matmul) else o
-            for o in products
-        ]
+        routed = [self._chosen(o, visit, first=o is products[0]) for o in products]
         shared = (
             two_matmuls("shared experts", "ffn", visit, tokens, self.shared_width / parallelism.tp, self.matrices)
             if self.shared_width
@@ -149,6 +145,20 @@ class MoEFFN(FFN):
             *shared,
             *after,
         ]
+
+    def _chosen(self, operation: Operation, visit: Visit, first: bool) -> Operation:
+        """A product of experts, with how they are chosen; all matrices of an expert are asked for at once."""
+        if not isinstance(operation, Matmul):
+            return operation
+        return replace(
+            operation,
+            choices=self.experts,
+            chosen=self.top_k,
+            zipf=self.exponent(visit.popularity),
+            address_known=self.address_known,
+            layers_before=visit.before,
+            hops=float(first),
+        )
 
     def shape(self) -> str:
         """Such as "2048 x 3 matrices"."""
