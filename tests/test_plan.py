@@ -36,7 +36,7 @@ def test_the_fleet_keeps_the_slo_and_one_replica_less_does_not(study: Path, tmp_
     found = plan(study, tmp_path / "out")
     best = found.fleets[0]
     assert found.tried == 3 * 2 * 3
-    table = found.table()
+    table = found.table
     assert len(table) == len(found.closed)
     verified = table[table["verified"]]
     assert verified["cost_per_mtok_usd"].is_monotonic_increasing

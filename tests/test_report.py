@@ -18,8 +18,8 @@ from made_up_runs import MODELS, eight_runs, nothing_completed, one_run
 from simulator.errors import OutputError
 from simulator.report import Report, RunResult, charts, folder, tables, timeline
 from simulator.report.canvas import log_ticks, spread
+from simulator.report.names import run_names
 from simulator.report.numerals import percent, significant
-from simulator.report.result import run_names
 from simulator.report.state import mean_over_bins, over_replicas
 
 

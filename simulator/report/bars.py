@@ -9,12 +9,14 @@ import numpy as np
 from simulator.report import canvas
 from simulator.report.canvas import Line, Rows
 from simulator.report.numerals import percent, saturation, significant
-from simulator.report.result import Report, finite
+from simulator.report.plain import finite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
+
+    from simulator.report.result import Report
 
 SATURATED: dict[str, Any] = {"facecolor": "none", "edgecolor": canvas.INK, "linewidth": 1.0, "linestyle": (0, (3, 2))}
 

@@ -6,18 +6,22 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from simulator.report.names import run_names
 from simulator.report.numerals import significant
-from simulator.report.result import Report, RunResult, run_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+    from simulator.report.result import Report, RunResult
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 8.4  # inches: two columns of a paper
@@ -55,9 +59,22 @@ def style() -> Iterator[None]:
 
 def figure(height: float, width: float = WIDTH) -> Figure:
     """An empty figure, sizes in inches, not known to pyplot (so nothing opens a window or leaks)."""
+    return _shown_by_notebooks()(figsize=(width, height))
+
+
+@cache
+def _shown_by_notebooks() -> type[Figure]:
+    """A figure that a notebook shows by itself, with or without its own integration of matplotlib."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height))
+    class Chart(Figure):
+        def _repr_png_(self) -> bytes:
+            file = BytesIO()
+            with style():
+                self.savefig(file, format="png", metadata={"Software": None})
+            return file.getvalue()
+
+    return Chart
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from simulator.model.number_format import Precision
 from simulator.provenance import Fact
 from simulator.quantity import Known, format_quantity
 from simulator.report.numerals import NOTHING, significant
-from simulator.report.result import plain
+from simulator.report.plain import plain
 
 if TYPE_CHECKING:
     from rich.table import Table

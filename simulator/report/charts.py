@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from simulator.report import canvas
 from simulator.report.bars import draw_bound_by, draw_energy, draw_throughput_latency
 from simulator.report.curves import draw_latency, draw_queue, draw_roofline
-from simulator.report.result import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from simulator.report.result import Report
 
 CHARTS: dict[str, Callable[[Report], Figure]] = {
     "throughput_latency": draw_throughput_latency,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-UNITS = {"ms": "ms", "s": "s", "w": "W", "j": "J", "usd": "USD"}
+UNITS = {"ms": "ms", "s": "s", "w": "W", "j": "J", "usd": "USD", "mwh": "MWh", "bytes": "B", "b": "B"}
+SPREAD = {"_ci95": "± 95 %", "_low": "10 %", "_high": "90 %"}
+"""Ends of columns that a study adds: half of the interval over seeds, the ends of the band over samples."""
+
 NAMES = {
     "output_throughput": "Output throughput (tokens/s)",
     "total_token_throughput": "Prompt and output throughput (tokens/s)",
@@ -18,6 +21,17 @@ NAMES = {
     "traffic.osl": "Output tokens of a request",
     "traffic.speed": "Speed of the trace",
     "limits.max_num_seqs": "Largest batch",
+    "utilisation": "Busy (share)",
+    "samples_per_s": "Samples per second (1/s)",
+    "samples_per_joule": "Samples per joule (1/J)",
+    "tokens_per_s": "Tokens per second (1/s)",
+    "output_throughput_per_chip": "Output throughput of a chip (tokens/s)",
+    "days": "Duration (days)",
+    "goodput": "Goodput (share of the time)",
+    "sustainable_rate": "Requests that it holds (1/s)",
+    "factor": "Lead over the next (factor)",
+    "share": "Samples that agree (share)",
+    "requests_per_s_per_replica": "Requests of a replica (1/s)",
     "mfu": "MFU (share of peak FLOP/s)",
     "mbu": "MBU (share of peak bandwidth)",
 }
@@ -29,6 +43,9 @@ def label(column: str) -> str:
     """'ttft_p99_ms' -> 'TTFT p99 (ms)'; a key of a scenario keeps its own name."""
     if column in NAMES:
         return NAMES[column]
+    for end, words in SPREAD.items():
+        if column.endswith(end):
+            return f"{label(column.removesuffix(end))}, {words}"
     if column.endswith('"'):  # what a machine changes: a path in its profile
         path = column.split('"')[-2]
         unit = SI.get(path.rpartition(".")[2])
@@ -37,7 +54,7 @@ def label(column: str) -> str:
         return f"Price of {column.removeprefix('money.capital.')} (USD)"
     if "." in column:
         return column
-    words = column.split("_")
-    unit = UNITS.get(words[-1])
-    text = " ".join(WORDS.get(word, word) for word in (words[:-1] if unit else words))
+    parts = column.split("_")
+    unit = UNITS.get(parts[-1])
+    text = " ".join(WORDS.get(part, part) for part in (parts[:-1] if unit else parts))
     return f"{text} ({unit})" if unit else text

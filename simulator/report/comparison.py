@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
+from simulator.report.names import run_names
 from simulator.report.numerals import NOTHING, percent, significant
-from simulator.report.result import Report, RunResult, finite, run_names
+from simulator.report.plain import finite
+from simulator.report.result import Report, RunResult
 from simulator.report.tables import WIDE, notes
 
 if TYPE_CHECKING:

@@ -8,12 +8,14 @@ import numpy as np
 
 from simulator.report import canvas
 from simulator.report.canvas import Line
-from simulator.report.result import Report, RunResult, finite
+from simulator.report.plain import finite
 from simulator.report.state import mean_over_bins, state
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from simulator.report.result import Report, RunResult
 
 BINS = 300  # of the time axis
 RUNNING = "#C9CED3"

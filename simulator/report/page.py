@@ -6,9 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simulator.report.numerals import significant
-from simulator.report.result import finite, version
+from simulator.report.plain import finite
+from simulator.report.result import version
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -86,6 +91,13 @@ def table_of(names: Sequence[str], rows: Sequence[Sequence[object]], caption: st
         columns,
         tuple(tuple((column, _cell(value)) for column, value in zip(columns, row, strict=True)) for row in rows),
         caption,
+    )
+
+
+def table_of_frame(frame: DataFrame, caption: str = "") -> Table:
+    """The same of a DataFrame."""
+    return table_of(
+        [str(name) for name in frame.columns], [list(row) for row in frame.itertuples(index=False)], caption
     )
 
 

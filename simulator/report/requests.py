@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.report.result import Report, RunResult
-
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from simulator.report.result import Report, RunResult
 
 
 def write_requests(report: Report, path: Path) -> None:

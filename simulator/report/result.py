@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-import numpy as np
+from simulator.report.notebook import Charts, Shown, flat, frame_of, html
+from simulator.report.plain import finite, plain
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from simulator.engine.records import RunRecords
+
+FIGURES = (
+    "request_throughput",
+    "output_throughput",
+    "ttft_p50_ms",
+    "ttft_p99_ms",
+    "tpot_p50_ms",
+    "tpot_p99_ms",
+    "energy_per_output_token_j",
+    "average_power_w",
+    "cost_per_mtok_usd",
+    "utilisation",
+)
+"""What a page and a notebook show of each run."""
+
+LATENCIES = ("ttft", "tpot", "itl", "e2el")
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,22 @@ class RunResult:
         span = float(arrival[-1] - arrival[0]) if len(arrival) > 1 else 0.0
         return (len(arrival) - 1) / span if span > 0 else None
 
+    @property
+    def requests(self) -> DataFrame:
+        """A row for each request: when it came, was scheduled, its latencies and tokens; columns as in
+        requests.parquet."""
+        from simulator.report.requests import requests_table
+
+        return requests_table(self).to_pandas()
+
+    def _repr_html_(self) -> str:
+        from pandas import DataFrame
+
+        from simulator.report.tables import facts
+
+        title = f"{self.summary['model']} on {self.summary['machine']}"
+        return html(DataFrame(facts(self), columns=[title, ""]))
+
 
 class Summarised(Protocol):
     """A finished run of any task."""
@@ -51,7 +85,7 @@ AnyRun = TypeVar("AnyRun", bound=Summarised)
 
 
 @dataclass(frozen=True)
-class Runs(Generic[AnyRun]):
+class Runs(Shown, Generic[AnyRun]):
     """All the runs of one scenario, in the scenario's order; `text` is the YAML that was run."""
 
     scenario: str
@@ -75,10 +109,38 @@ class Runs(Generic[AnyRun]):
         bytes."""
         return json.dumps(self.document(complete), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
+    @property
+    def table(self) -> DataFrame:
+        """A row for each run: every number and word of its summary under its key."""
+        return flat([run.summary for run in self.runs])
+
 
 @dataclass(frozen=True)
 class Report(Runs[RunResult]):
     """The runs of a scenario of serving."""
+
+    @property
+    def requests(self) -> DataFrame:
+        """The requests of all runs, with `machine` and `model` as columns."""
+        from pandas import concat
+
+        return concat([run.requests for run in self.runs], ignore_index=True)
+
+    def frame(self) -> DataFrame:
+        """Throughput, latency, energy and money of each run; a saturated one has no latencies."""
+        from simulator.report.names import run_names
+
+        rows = []
+        for name, run in zip(run_names(self), self.runs, strict=True):
+            shown = {k: None if run.saturated and k.startswith(LATENCIES) else run.number(k) for k in FIGURES}
+            rows.append({**run.summary, "machine": name, **shown, "": "saturated" if run.saturated else ""})
+        return frame_of(rows, ("model", "machine", "stack", *FIGURES, ""))
+
+    def charts(self) -> Charts:
+        """The charts of `plots/`, by the names of its files."""
+        from simulator.report.charts import CHARTS
+
+        return {name: partial(draw, self) for name, draw in CHARTS.items()}
 
 
 def version() -> str:
@@ -89,50 +151,3 @@ def version() -> str:
         return metadata.version("ramwise")
     except metadata.PackageNotFoundError:
         return "0+checkout"
-
-
-def finite(value: object) -> float | None:
-    """`value` as a float, or None when it is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def plain(value: Any) -> Any:
-    """`value` as strict JSON data: NumPy and subclassed numbers become Python's own, NaN and infinity become None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, np.ndarray):
-        return [plain(entry) for entry in value.tolist()]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return None if value is None else str(value)
-
-
-TRAITS = ("layout", "stack", "precision", "replicas")
-"""What may tell apart two runs of one model on one machine."""
-
-
-def run_names(report: Report, shown: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """A short name for each run, unique within its model: the machine, and what else tells two runs of it apart.
-    Traits in `shown` are left out, because the reader sees them anyway."""
-    names = []
-    for run in report.runs:
-        twins = [other for other in report.runs if _place(other) == _place(run)]
-        differ = [key for key in TRAITS if len({str(twin.summary.get(key)) for twin in twins}) > 1]
-        extra = [str(run.summary.get(key)) for key in differ if key not in shown]
-        alike = [twin for twin in twins if all(twin.summary.get(key) == run.summary.get(key) for key in differ)]
-        if len(alike) > 1:
-            extra.append(f"#{1 + next(index for index, twin in enumerate(alike) if twin is run)}")
-        names.append(" ".join([str(run.summary["machine"]), *extra]))
-    return tuple(names)
-
-
-def _place(run: RunResult) -> tuple[str, str]:
-    return str(run.summary["machine"]), str(run.summary["model"])

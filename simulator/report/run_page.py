@@ -8,23 +8,11 @@ from typing import Any
 
 from simulator.quantity import LABELS
 from simulator.report.charts import CHARTS
-from simulator.report.page import Page, Section, Table, picture, table_of
-from simulator.report.result import Report, Runs, run_names
+from simulator.report.names import run_names
+from simulator.report.page import Page, Section, Table, picture, table_of, table_of_frame
+from simulator.report.result import Report, Runs
 from simulator.report.tables import notes
 
-COLUMNS = {
-    "request_throughput": "requests/s",
-    "output_throughput": "output tokens/s",
-    "ttft_p50_ms": "TTFT p50 (ms)",
-    "ttft_p99_ms": "TTFT p99 (ms)",
-    "tpot_p50_ms": "TPOT p50 (ms)",
-    "tpot_p99_ms": "TPOT p99 (ms)",
-    "energy_per_output_token_j": "J per output token",
-    "average_power_w": "average power (W)",
-    "cost_per_mtok_usd": "USD per million output tokens",
-    "utilisation": "busy (share)",
-}
-LATENCIES = ("ttft", "tpot")
 CAPTIONS = {
     "throughput_latency": "Throughput and latency",
     "latency_cdf": "Latency of completed requests",
@@ -73,12 +61,5 @@ def foundations(report: Runs[Any], machines: Sequence[str]) -> tuple[Section, ..
 
 
 def _results(report: Report) -> Table:
-    rows = []
-    for name, run in zip(run_names(report), report.runs, strict=True):
-        hidden = run.saturated
-        figures = [None if hidden and key.startswith(LATENCIES) else run.number(key) for key in COLUMNS]
-        verdict = "saturated" if hidden else ""
-        rows.append([run.summary["model"], name, run.summary["stack"], *figures, verdict])
-    names = ["model", "machine", "stack", *COLUMNS.values(), ""]
     caption = "A saturated machine's queue grows without bound; its latencies are never steady and not shown."
-    return table_of(names, rows, caption if any(run.saturated for run in report.runs) else "")
+    return table_of_frame(report.frame(), caption if any(run.saturated for run in report.runs) else "")

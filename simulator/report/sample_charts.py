@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.report import canvas
 from simulator.report.charts import save
 from simulator.report.numerals import significant
-from simulator.report.sample_result import SampleReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from simulator.report.sample_result import SampleReport
 
 BOUNDS = {
     "compute": "#D55E00",
@@ -32,24 +34,24 @@ BOUNDS = {
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#B0623A", "#7A9A01", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
-Runs = list[dict[str, Any]]
+Summaries = list[dict[str, Any]]
 
 
-def figures(report: SampleReport) -> dict[str, Figure]:
-    """Name -> figure: `batches` for models with several batches, `samples` for all others."""
+def charts_of(report: SampleReport) -> dict[str, tuple[Callable[[Summaries], Figure], Summaries]]:
+    """Name -> what draws it, and its runs: `batches` for models with several batches, `samples` for all others."""
     runs = [run.summary for run in report.runs]
     several = {s["model"] for s in runs if len({o["batch"] for o in runs if o["model"] == s["model"]}) > 1}
     curves, bars = ([s for s in runs if (s["model"] in several) == wanted] for wanted in (True, False))
-    return ({"batches": draw_batches(curves)} if curves else {}) | ({"samples": draw_bars(bars)} if bars else {})
+    return ({"batches": (draw_batches, curves)} if curves else {}) | ({"samples": (draw_bars, bars)} if bars else {})
 
 
 def save_all(report: SampleReport, folder: Path) -> None:
     """Draw and save every figure into `folder`, which exists."""
-    for name, figure in figures(report).items():
-        save(figure, folder / name)
+    for name, (draw, runs) in charts_of(report).items():
+        save(draw(runs), folder / name)
 
 
-def draw_batches(runs: Runs) -> Figure:
+def draw_batches(runs: Summaries) -> Figure:
     """Tokens a second, joules a token and milliseconds a step over the batch: a line a model, a row a machine."""
     machines = list(dict.fromkeys(s["machine"] for s in runs))
     models = list(dict.fromkeys(s["model"] for s in runs))
@@ -73,7 +75,7 @@ def draw_batches(runs: Runs) -> Figure:
         return fig
 
 
-def _over_batches(ax: Axes, runs: Runs, label: str) -> None:
+def _over_batches(ax: Axes, runs: Summaries, label: str) -> None:
     batches = sorted({s["batch"] for s in runs})
     ax.set_xscale("log", base=2)
     ax.set_xticks(batches, labels=[str(batch) for batch in batches])
@@ -83,7 +85,7 @@ def _over_batches(ax: Axes, runs: Runs, label: str) -> None:
     ax.tick_params(labelsize=6)
 
 
-def draw_bars(runs: Runs) -> Figure:
+def draw_bars(runs: Summaries) -> Figure:
     """For each model: throughput, samples a joule and what binds it, machine by machine."""
     models = list(dict.fromkeys(str(s["model"]) for s in runs))
     bounds = [bound for bound in BOUNDS if any(bound in (s["bound_by"] or {}) for s in runs)]
@@ -108,7 +110,7 @@ def draw_bars(runs: Runs) -> Figure:
         return fig
 
 
-def _bars(ax: Axes, runs: Runs, key: str, per: str) -> None:
+def _bars(ax: Axes, runs: Summaries, key: str, per: str) -> None:
     values = [float(s[key] or 0.0) for s in runs]
     ax.barh([str(s["machine"]) for s in runs], values, height=0.7, color="#0072B2", linewidth=0)
     for y, value in enumerate(values):
@@ -118,7 +120,7 @@ def _bars(ax: Axes, runs: Runs, key: str, per: str) -> None:
     ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
 
 
-def _shares(ax: Axes, runs: Runs, bounds: list[str]) -> None:
+def _shares(ax: Axes, runs: Summaries, bounds: list[str]) -> None:
     for y, s in enumerate(runs):
         left = 0.0
         for bound in bounds:

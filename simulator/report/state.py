@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.report.result import RunResult
+if TYPE_CHECKING:
+    from simulator.report.result import RunResult
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simulator.report.page import Page, Section, picture, table_of
+from simulator.report.notebook import labelled
+from simulator.report.page import Page, Section, picture, table_of_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,11 +27,10 @@ def study_page(
     """The page as HTML. pictures: SVG files with captions; text: the YAML of the study."""
     shown = table.head(MOST_ROWS)
     caption = f"the first {MOST_ROWS} of {len(table):,} rows; table.csv holds all" if len(table) > MOST_ROWS else ""
-    rows = [list(row) for row in shown.itertuples(index=False)]
     sections = (
         Section("What came out", notes=tuple(findings)),
         Section("Pictures", pictures=tuple(picture(file, words) for file, words in pictures if file.is_file())),
-        Section("Table", table=table_of([str(column) for column in table.columns], rows, caption)),
+        Section("Table", table=table_of_frame(labelled(shown), caption)),
         Section("How to get it again", f"Save as {name}.yaml:", code=text.rstrip()),
         Section("", code=command),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simulator.report.numerals import percent, significant
-from simulator.report.result import finite
+from simulator.report.plain import finite
 
 if TYPE_CHECKING:
     from pandas import DataFrame

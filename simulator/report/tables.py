@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from simulator.model.quality import DISTINGUISHABLE
+from simulator.report.names import run_names
 from simulator.report.numerals import NOTHING, percent, saturation, significant
-from simulator.report.result import Report, RunResult, finite, run_names
+from simulator.report.plain import finite
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
+
+    from simulator.report.result import Report, RunResult
 
 WIDE = 110  # columns of a terminal from which the extra columns fit
 
@@ -46,7 +49,7 @@ def details(run: RunResult) -> Table:
     table.add_column("", no_wrap=True, style="dim")
     table.add_column("", overflow="fold")
     table.show_header = False
-    for name, value in _facts(run):
+    for name, value in facts(run):
         table.add_row(name, value)
     return table
 
@@ -149,14 +152,15 @@ def _latency(run: RunResult) -> Any:
     return Text("\n".join(lines))
 
 
-def _facts(run: RunResult) -> list[tuple[str, Any]]:
+def facts(run: RunResult) -> list[tuple[str, str]]:
+    """Everything known about one run: name and value in words with units."""
     summary = run.summary
     number = run.number
 
     def value(key: str, unit: str) -> str:
         return f"{significant(number(key))} {unit}".strip()
 
-    facts: list[tuple[str, Any]] = [
+    found: list[tuple[str, Any]] = [
         (
             "hardware",
             f"{summary['hardware']} ({summary['family']}), {summary['chips']} chips, "
@@ -174,7 +178,7 @@ def _facts(run: RunResult) -> list[tuple[str, Any]]:
         ("total_token_throughput", value("total_token_throughput", "tok/s")),
     ]
     if summary.get("slo"):
-        facts.append(
+        found.append(
             (
                 "request_goodput",
                 f"{value('request_goodput', 'req/s')}; {percent(number('slo_attainment'))} "
@@ -183,13 +187,13 @@ def _facts(run: RunResult) -> list[tuple[str, Any]]:
         )
     if run.saturated:
         phrase = saturation(number("sustainable_rate"), run.offered_rate)
-        facts.append(("latency", f"{phrase}; its latencies grow with the length of the run and mean nothing"))
+        found.append(("latency", f"{phrase}; its latencies grow with the length of the run and mean nothing"))
     else:
         for name in ("ttft", "tpot", "itl", "e2el"):
             ranks = (f"{rank} {significant(number(f'{name}_{rank}_ms'))}" for rank in ("mean", "p50", "p90", "p99"))
-            facts.append((f"{name} (ms)", ", ".join(ranks)))
-        facts += _steady(summary.get("steady"))
-    facts += [
+            found.append((f"{name} (ms)", ", ".join(ranks)))
+        found += _steady(summary.get("steady"))
+    found += [
         ("mfu, mbu", f"{percent(number('mfu'))}, {percent(number('mbu'))}"),
         ("busy", percent(number("utilisation"))),
         ("queue", f"mean {significant(number('queue_mean'))}, max {_count(number('queue_max'))} requests"),
@@ -204,20 +208,20 @@ def _facts(run: RunResult) -> list[tuple[str, Any]]:
         ("energy by phase", _shares(summary["energy_by_phase_j"])),
         ("bound by", _shares(summary["bound_by"])),
     ]
-    return facts + [("warning", str(warning)) for warning in summary.get("warnings") or ()]
+    return found + [("warning", str(warning)) for warning in summary.get("warnings") or ()]
 
 
 def _steady(steady: Any) -> list[tuple[str, Any]]:
     """The steady-state means with their 95 % intervals; nothing when the run was too short for them."""
     if not isinstance(steady, Mapping):
         return []
-    facts: list[tuple[str, Any]] = []
+    found: list[tuple[str, Any]] = []
     for name in ("ttft", "tpot", "e2el"):
         mean, half = finite(steady.get(f"{name}_mean_ms")), finite(steady.get(f"{name}_mean_ci95_ms"))
         if mean is not None:
             spread = f" ± {significant(half)}" if half is not None else ""
-            facts.append((f"steady {name} (ms)", f"mean {significant(mean)}{spread} (95 %)"))
-    return facts
+            found.append((f"steady {name} (ms)", f"mean {significant(mean)}{spread} (95 %)"))
+    return found
 
 
 def _largest(shares: Mapping[str, Any] | None, count: int) -> list[tuple[str, float]]:

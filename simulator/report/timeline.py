@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.report.result import Report, RunResult, plain, run_names
+from simulator.report.names import run_names
+from simulator.report.plain import plain
+from simulator.report.result import Report, RunResult
 from simulator.report.state import state
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import numpy as np
 
 from simulator.errors import Problem, ScenarioError
 from simulator.report.map_chart import Axis, Field, draw_map
+from simulator.report.notebook import Charts, Shown, labelled
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.space import Row, Space
@@ -34,7 +35,7 @@ NOBODY = ""
 
 
 @dataclass(frozen=True)
-class Map:
+class Map(Shown):
     """table: a row for each node, contender and sample, with its place `u`, `v` (shares of the axes); winners: a row
     for each node: who is ahead (nobody where no contender meets the condition), by which factor, in which share of the
     samples. computed: points that were computed now. levels: what `at_equal_loss` resized, and every loss."""
@@ -63,8 +64,15 @@ class Map:
         wanted = self.study.at_equal_loss
         return level_lines(self.levels, wanted.tolerance) if wanted else []
 
-    def plot(self) -> Figure:
-        """The map as a picture."""
+    def frame(self) -> DataFrame:
+        """Who is ahead at each node, with the units in the names of columns."""
+        return labelled(self.winners.drop(columns=["u", "v", "weight"]))
+
+    def charts(self) -> Charts:
+        """The charts of `plots/`, by the names of its files."""
+        return {"map": self._map}
+
+    def _map(self) -> Figure:
         known = self.table[self.table["sample"] == 0] if "sample" in self.table else self.table
         metric = self.study.metric
         values = known.assign(contender=contender_of(known)).pivot_table(
@@ -87,9 +95,6 @@ class Map:
             for (key, axis), column in zip(self.study.axes.items(), ends, strict=True)
         ]
         return draw_map(field, axes, metric)
-
-    def _repr_html_(self) -> str:
-        return str(self.winners.to_html(index=False, float_format="%.4g"))
 
 
 def crossover(

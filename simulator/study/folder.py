@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.errors import OutputError
 from simulator.report.charts import save
-from simulator.report.result import plain, version
-from simulator.report.study_charts import draw_front, draw_metrics
+from simulator.report.notebook import Shown
+from simulator.report.plain import plain
+from simulator.report.result import version
 from simulator.report.study_page import study_page
 from simulator.report.study_tables import area_lines, plan_lines, ranking_lines
 from simulator.study.store import STORE
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from simulator.study.sweep import Sweep
 
 DOCUMENT = "study.json"
+CAPTIONS = {
+    "metrics": "Metrics over what varies",
+    "map": "Who is ahead where; paler where samples disagree",
+    "front": "Cost and energy of the candidates",
+}
 
 
 def check(out: Path) -> Path:
@@ -49,11 +55,9 @@ def write(found: Sweep, file: Path, out: Path, plots: bool = True) -> None:
         "ahead": {metric: table.to_dict(orient="records") for metric, table in ahead.items()},
         "errors": sorted(set(found.failed["error"])),
     }
-    drawn = draw_metrics(means, found.keys, found.study.shown) if plots else None
-    pictures = {"metrics": (drawn, "Metrics over what varies")} if drawn is not None else {}
     _write(found.name, found.study.description, file, out, figures, found.table, means,
            [*found.level_lines(), *ranking_lines(ahead)],
-           pictures, "sweep")  # fmt: skip
+           _pictures(found) if plots else {}, "sweep")  # fmt: skip
 
 
 def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
@@ -65,16 +69,15 @@ def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
         "areas": found.areas(),
         "errors": sorted(set(found.table["error"].dropna())),
     }
-    pictures = {"map": (found.plot(), "Who is ahead where; paler where samples disagree")} if plots else {}
     winners = found.winners.drop(columns=["u", "v", "weight"])
     _write(found.name, found.study.description, file, out, figures, found.table, winners,
            [*found.level_lines(), *area_lines(found.areas())],
-           pictures, "crossover")  # fmt: skip
+           _pictures(found) if plots else {}, "crossover")  # fmt: skip
 
 
 def plan_document(found: Proposal) -> dict[str, Any]:
     """What a plan answers, as plain data."""
-    table = found.table()
+    table = found.table
     best = table.iloc[0].to_dict() if found.fleets else None
     document: dict[str, Any] = plain(
         {
@@ -95,12 +98,15 @@ def plan_document(found: Proposal) -> dict[str, Any]:
 
 def write_plan(found: Proposal, file: Path, out: Path, plots: bool = True) -> None:
     """Write what a plan found: all candidates, the answer, fronts and a page. Raise OutputError."""
-    document, table = plan_document(found), found.table()
-    drawn = draw_front(table, "cost_per_mtok_usd", "energy_per_output_token_j") if plots and len(table) else None
-    pictures = {"front": (drawn, "Cost and energy of the candidates")} if drawn is not None else {}
-    _write(
-        found.name, found.plan.description, file, out, document, table, table, plan_lines(document), pictures, "plan"
-    )
+    document, table = plan_document(found), found.table
+    _write(found.name, found.plan.description, file, out, document, table, table, plan_lines(document),
+           _pictures(found) if plots else {}, "plan")  # fmt: skip
+
+
+def _pictures(found: Shown) -> dict[str, tuple[Figure, str]]:
+    """Name -> chart and caption, of every chart that has something to draw."""
+    drawn = {name: draw() for name, draw in found.charts().items()}
+    return {name: (figure, CAPTIONS[name]) for name, figure in drawn.items() if figure is not None}
 
 
 def _write(

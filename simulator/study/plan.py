@@ -19,6 +19,8 @@ from simulator.errors import Problem, ScenarioError, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.slo import Slo
 from simulator.quantity import Known
+from simulator.report.notebook import Charts, Shown, labelled
+from simulator.report.study_charts import draw_front
 from simulator.scenario import Scenario, Traffic, scenario_of
 from simulator.serve import slo
 from simulator.study.candidates import Candidate, Candidates
@@ -44,7 +46,7 @@ SENSITIVITY = 1.2
 
 
 @dataclass(frozen=True)
-class Proposal:
+class Proposal(Shown):
     """fleets: verified ones, the best first (empty: nothing keeps the SLO); headroom: factor on the traffic that the
     best still holds; figures of its run at the peak; closed: all candidates by their closed form; refused: why others
     were none -> how many; nearest: the best that misses the SLO (name, what it misses, by which factor)."""
@@ -61,6 +63,7 @@ class Proposal:
     tried: int
     computed: int
 
+    @property
     def table(self) -> DataFrame:
         """The verified fleets, then the other candidates by their closed form."""
         from pandas import DataFrame
@@ -85,8 +88,13 @@ class Proposal:
 
         return DataFrame.from_records(_sensitivity(self)) if self.fleets else DataFrame()
 
-    def _repr_html_(self) -> str:
-        return str(self.table().to_html(index=False, float_format="%.4g"))
+    def frame(self) -> DataFrame:
+        """`table` with the units in the names of columns."""
+        return labelled(self.table)
+
+    def charts(self) -> Charts:
+        """The charts of `plots/`, by the names of its files."""
+        return {"front": lambda: draw_front(self.table, "cost_per_mtok_usd", "energy_per_output_token_j")}
 
 
 def plan(

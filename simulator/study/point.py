@@ -12,7 +12,7 @@ from typing import Any
 from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.quantity import in_si
-from simulator.report.result import plain
+from simulator.report.plain import plain
 from simulator.scenario import Scenario, changed, parts_of, scenario_of, value_at
 from simulator.serve import basis, run
 from simulator.study.axes import Changes

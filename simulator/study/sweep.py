@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulator.report.notebook import Charts, Shown, labelled
+from simulator.report.study_charts import draw_metrics
 from simulator.study.axes import points
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Evaluation, Progress
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Shown):
     """The rows of a study in its order: values, model, machine, replication, sample, all numbers, error.
 
     computed: points that were computed now; reused: rows whose result was already known.
@@ -58,8 +60,13 @@ class Sweep:
         """Metric -> who is ahead at each combination of values, and in which share of the samples."""
         return {metric: rankings(self.table, self.keys, metric) for metric in self.study.shown}
 
-    def _repr_html_(self) -> str:
-        return str(self.means().to_html(index=False, float_format="%.4g"))
+    def frame(self) -> DataFrame:
+        """`means` with the units in the names of columns."""
+        return labelled(self.means())
+
+    def charts(self) -> Charts:
+        """The charts of `plots/`, by the names of its files."""
+        return {"metrics": lambda: draw_metrics(self.means(), self.keys, self.study.shown)}
 
 
 def sweep(

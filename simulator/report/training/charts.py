@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from simulator.report import canvas
 from simulator.report.charts import save
 from simulator.report.numerals import significant
-from simulator.report.training.result import TrainingReport, TrainingRun
 from simulator.report.training.timeline import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from simulator.report.training.result import TrainingReport, TrainingRun
 
 PARTS = {
     "matmul": "#D55E00",

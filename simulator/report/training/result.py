@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from simulator.cost.training.memory import MemorySheet
 from simulator.cost.training.step import StepTime
 from simulator.engine.pipeline import PipelineRecord
-from simulator.report.result import Runs, plain
+from simulator.report.notebook import Charts, frame_of
+from simulator.report.plain import plain
+from simulator.report.result import Runs
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FIGURES = ("step_s", "tokens_per_s", "mfu", "goodput", "days", "energy_facility_mwh", "cost_usd")
+"""What a notebook shows of each run."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,16 @@ class TrainingReport(Runs[TrainingRun]):
         """The content of summary.json."""
         stated = {"bill": plain({**self.bill, **bill(self.bill)})} if self.bill else {}
         return {**super().document(complete), **stated}
+
+    def frame(self) -> DataFrame:
+        """Pace, energy and money of each run."""
+        return frame_of([run.summary for run in self.runs], ("model", "machine", "chips", "layout", *FIGURES))
+
+    def charts(self) -> Charts:
+        """The charts of `plots/`, by the names of its files."""
+        from simulator.report.training.charts import CHARTS
+
+        return {name: partial(draw, self) for name, draw in CHARTS.items()}
 
 
 def bill(stated: dict[str, Any]) -> dict[str, float]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simulator.report.result import plain
-from simulator.report.training.result import TrainingReport, TrainingRun
+from simulator.report.plain import plain
+
+if TYPE_CHECKING:
+    from simulator.report.training.result import TrainingReport, TrainingRun
 
 MAX_EVENTS = 50_000
 NAMES = {"F": "forward", "B": "backward", "W": "weight gradients"}
