@@ -3,7 +3,8 @@
 from simulator import load, run
 report = run(load("scenarios/four-machines.yaml"))
 
-Studies: sweep, plan, crossover; each takes the path of a study and a folder for what it finds.
+Studies: sweep, plan, crossover; each takes a study (a file, a packaged name, or what would stand in one). Results are
+shown by notebooks; they have a `table`, a `frame()` with units, and `plot()`.
 """
 
 from __future__ import annotations

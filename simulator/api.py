@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from simulator.report.result import Report
 from simulator.report.sample_result import SampleReport
@@ -13,6 +15,7 @@ from simulator.scenario import (
     SampleScenario,
     Scenario,
     TrainingScenario,
+    find_scenario,
     read_samples,
     read_scenario,
     read_training,
@@ -20,9 +23,15 @@ from simulator.scenario import (
 )
 from simulator.scenario.samples import TASKS
 from simulator.serve import run as run_scenario
-from simulator.study.crossover import crossover
-from simulator.study.plan import plan
-from simulator.study.sweep import sweep
+from simulator.study.crossover import Map
+from simulator.study.crossover import crossover as run_crossover
+from simulator.study.evaluation import Progress
+from simulator.study.folder import check
+from simulator.study.plan import Proposal
+from simulator.study.plan import plan as run_plan
+from simulator.study.study import find_study
+from simulator.study.sweep import Sweep
+from simulator.study.sweep import sweep as run_sweep
 from simulator.train import run as run_training
 from simulator.yaml_source import Source
 
@@ -38,7 +47,9 @@ class Loaded:
 
 
 def load(path: str | Path, *changes: str) -> Loaded:
-    """Read a scenario, with changes on top: load("chat.yaml", "limits.max_num_seqs=64"). Raise ScenarioError."""
+    """Read a scenario, a file or a packaged one, with changes on top: load("chat.yaml", "limits.max_num_seqs=64"). Raise
+    ScenarioError."""
+    path = find_scenario(str(path))
     task = task_of(path)
     if task in TASKS:
         return Loaded(*read_samples(path, changes))
@@ -56,3 +67,48 @@ def run(
     if isinstance(loaded.scenario, SampleScenario):
         return run_samples(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
     return run_scenario(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
+
+
+Study = str | Path | Mapping[str, Any]
+"""A study's file, the name of a packaged one, or what would stand in a file."""
+
+RESULTS = Path("ramwise-results")
+
+
+class Options(TypedDict, total=False):
+    """How a study is computed: processes on this machine, or a Dask scheduler's address; folders of profiles that come
+    first; `progress(done, of)` is called with points."""
+
+    workers: int
+    cluster: str | None
+    folders: Sequence[Path]
+    progress: Progress | None
+
+
+class Sampled(Options, total=False):
+    """samples: draws of the numbers that have ranges, in place of the study's own."""
+
+    samples: int | None
+
+
+def sweep(study: Study, out: str | Path | None = None, **options: Unpack[Sampled]) -> Sweep:
+    """Every point of a study. Results by events are kept in `out`, where another run of it goes on. Raise
+    ScenarioError."""
+    return run_sweep(*_placed(study, out, "sweep"), **options)
+
+
+def crossover(study: Study, out: str | Path | None = None, **options: Unpack[Sampled]) -> Map:
+    """The map of who wins over two keys of a scenario. Raise ScenarioError."""
+    return run_crossover(*_placed(study, out, "crossover"), **options)
+
+
+def plan(study: Study, out: str | Path | None = None, **options: Unpack[Options]) -> Proposal:
+    """The best fleet for some traffic within its SLO. Raise ScenarioError."""
+    return run_plan(*_placed(study, out, "plan"), **options)
+
+
+def _placed(study: Study, out: str | Path | None, command: str) -> tuple[Path | Mapping[str, Any], Path]:
+    """The study, and the folder of its results."""
+    found = study if isinstance(study, Mapping) else find_study(str(study))
+    name = command if isinstance(found, Mapping) else found.stem
+    return found, check(RESULTS / name if out is None else Path(out))

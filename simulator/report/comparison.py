@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from simulator.report.names import run_names
 from simulator.report.numerals import NOTHING, percent, significant
 from simulator.report.plain import finite
-from simulator.report.result import Report, RunResult
 from simulator.report.tables import WIDE, notes
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
+
+    from simulator.report.result import Report, RunResult
 
 GAP = 2  # blanks between two columns, one on a narrow terminal
 NARROWEST = 10  # columns for a machine: its label ("calibrated") and its ratios stay whole
@@ -100,6 +102,17 @@ def side_by_side(report: Report, width: int) -> Group:
     if len(report.runs) > 1:
         parts.append(Text("[×n]: the value over the best machine's; bold: the best."))
     return Group(*parts, *(Text(note) for note in notes(report, max(width, WIDE))))
+
+
+def comparison_frame(report: Report) -> DataFrame:
+    """The numbers of that table: a row for each metric with its unit, a column for each model and machine."""
+    from pandas import DataFrame, MultiIndex
+
+    names = [(str(r.summary["model"]), n) for r, n in zip(report.runs, run_names(report), strict=True)]
+    shown = [m for m in METRICS if not m.slo or any(run.summary.get("slo") for run in report.runs)]
+    columns = MultiIndex.from_tuples(names, names=["model", "machine"])
+    values = [[metric.value(run) for run in report.runs] for metric in shown]
+    return DataFrame(values, index=[metric.name for metric in shown], columns=columns, dtype=float)
 
 
 def _rows(runs: list[RunResult]) -> list[Row]:

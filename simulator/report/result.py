@@ -136,6 +136,12 @@ class Report(Runs[RunResult]):
             rows.append({**run.summary, "machine": name, **shown, "": "saturated" if run.saturated else ""})
         return frame_of(rows, ("model", "machine", "stack", *FIGURES, ""))
 
+    def side_by_side(self) -> DataFrame:
+        """The machines side by side: a column each, a row for each metric, its unit in the name."""
+        from simulator.report.comparison import comparison_frame
+
+        return comparison_frame(self)
+
     def charts(self) -> Charts:
         """The charts of `plots/`, by the names of its files."""
         from simulator.report.charts import CHARTS

@@ -7,21 +7,22 @@ points of a fine grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from simulator.errors import Problem, ScenarioError
 from simulator.report.map_chart import Axis, Field, draw_map
 from simulator.report.notebook import Charts, Shown, labelled
+from simulator.study.begin import begin
 from simulator.study.equal_loss import Level, level_lines
-from simulator.study.evaluation import Evaluation, Progress
+from simulator.study.evaluation import Progress
 from simulator.study.space import Row, Space
-from simulator.study.store import STORE, Result, Store
-from simulator.study.study import Crossover, read_study
+from simulator.study.store import Result
+from simulator.study.study import Crossover
 from simulator.study.table import conditioned, more_is_better, rankings, table_of
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Map(Shown):
 
 
 def crossover(
-    path: Path,
+    path: Path | Mapping[str, Any],
     out: Path,
     *,
     workers: int = 1,
@@ -108,12 +109,10 @@ def crossover(
     progress: Progress | None = None,
 ) -> Map:
     """Compute the map. Raise ScenarioError for a study that is wrong, or whose contenders can nowhere run."""
-    study, source, scenario = read_study(path, Crossover)
-    events = study.evaluate == "events"
-    at = source.where(("axes",), key=True)
-    drawn = study.samples if samples is None else samples
-    space = Space(scenario, at, folders=folders, samples=drawn, kept=events, equal=study.at_equal_loss)
-    evaluation = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress)
+    begun = begin(
+        path, Crossover, out, workers=workers, cluster=cluster, samples=samples, folders=folders, progress=progress
+    )
+    study, space, at = begun.study, begun.space, begun.source.where(("axes",), key=True)
     atlas = _Atlas(study, space)
     computed = 0
     results: dict[str, Result] = {}
@@ -122,15 +121,15 @@ def crossover(
         space.check()
         if not level and len(atlas.contenders) < 2:
             what, mend = "a crossover of one contender has no winner", "give its scenario another machine or model"
-            raise ScenarioError(Problem(what, source.where(("scenario",)), mend))
+            raise ScenarioError(Problem(what, begun.source.where(("scenario",)), mend))
         new = {key: point for key, point in space.points.items() if key not in results}
-        found, count = evaluation.results(new)
+        found, count = begun.evaluation.results(new)
         results.update(found)
         computed += count
         table = table_of([row for rows in atlas.rows.values() for row in rows], results, study, at)
         table = conditioned(table, study.within, study.metric, at)
         atlas.judge(table)
-    return Map(path.stem, study, table, atlas.winners(), computed, space.levels)
+    return Map(begun.name, study, table, atlas.winners(), computed, space.levels)
 
 
 class _Atlas:

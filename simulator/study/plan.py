@@ -98,7 +98,7 @@ class Proposal(Shown):
 
 
 def plan(
-    path: Path,
+    path: Path | Mapping[str, Any],
     out: Path,
     *,
     workers: int = 1,
@@ -147,7 +147,7 @@ def plan(
     misses = [(refusal.miss, hardware, refusal.why) for hardware, refusal in candidates.refused if refusal.miss < 1e9]
     nearest = min(misses, default=None)
     return Proposal(
-        path.stem,
+        Path(study.path).stem,
         wanted,
         demand,
         tuple(fleets),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,11 +11,12 @@ from pydantic import Field, model_validator
 from simulator.errors import Problem, ScenarioError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.quantity import Known, Ratio, Seconds, Watts, quantity
+from simulator.report.plain import plain
 from simulator.scenario import PrecisionChoice, find_scenario
 from simulator.strict import Strict
 from simulator.study.axes import Ends, Values
 from simulator.study.equal_loss import EqualLoss
-from simulator.yaml_source import Source, read_yaml, validate
+from simulator.yaml_source import Source, as_yaml, parse_yaml, read_yaml, validate
 
 SHOWN = {
     "events": ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
@@ -145,17 +147,24 @@ KINDS: dict[str, type[Common]] = {"sweep": Study, "crossover": Crossover, "plan"
 S = TypeVar("S", bound=Common)
 
 
-def read_study(path: Path, kind: type[S]) -> tuple[S, Source, Path]:
-    """The study, where it was read, and the file of its scenario. Raise ScenarioError with everything that is wrong."""
-    source = read_yaml(path, error=ScenarioError)
+def read_study(path: Path | Mapping[str, Any], kind: type[S]) -> tuple[S, Source, Path]:
+    """The study, where it was read, and the file of its scenario. What would stand in a file may be given itself; its
+    scenario then lies in the folder that the program runs in. Raise ScenarioError with everything that is wrong."""
+    if isinstance(path, Mapping):
+        named = next(name for name, each in KINDS.items() if each is kind)
+        source = parse_yaml(as_yaml({"study": named, **plain(path)}), named, ScenarioError)
+    else:
+        source = read_yaml(path, error=ScenarioError)
     if isinstance(source.data, dict) and "scenario" not in source.data and {"model", "machines"} & set(source.data):
         mend = f"run it: ramwise run {source.path}"
         raise ScenarioError(Problem("this is a scenario and no study", source.where(), mend))
     written = _kind(source)
     if written in KINDS and KINDS[written] is not kind:
-        raise ScenarioError(Problem(f"this is a {written}", source.where(("study",)), f"ramwise {written} {path.name}"))
+        raise ScenarioError(
+            Problem(f"this is a {written}", source.where(("study",)), f"ramwise {written} {Path(source.path).name}")
+        )
     study: S = validate(kind, source, error=ScenarioError)
-    beside = path.resolve().parent / study.scenario
+    beside = Path(source.path).resolve().parent / study.scenario
     return study, source, beside if beside.is_file() else find_scenario(study.scenario, source.where(("scenario",)))
 
 

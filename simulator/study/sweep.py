@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.report.study_charts import draw_metrics
 from simulator.study.axes import points
+from simulator.study.begin import begin
 from simulator.study.equal_loss import Level, level_lines
-from simulator.study.evaluation import Evaluation, Progress
-from simulator.study.space import Space
-from simulator.study.store import STORE, Store
-from simulator.study.study import Study, read_study
+from simulator.study.evaluation import Progress
+from simulator.study.study import Study
 from simulator.study.table import kept, means, rankings, table_of
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Sweep(Shown):
 
 
 def sweep(
-    path: Path,
+    path: Path | Mapping[str, Any],
     out: Path,
     *,
     workers: int = 1,
@@ -85,22 +84,13 @@ def sweep(
     A point that cannot run (a model that does not fit, say) is a row with its error. Raise ScenarioError for a study
     that is wrong as a whole.
     """
-    study, source, scenario = read_study(path, Study)
-    events = study.evaluate == "events"
-    space = Space(
-        scenario,
-        source.where(("axes",), key=True),
-        folders=folders,
-        replications=study.replications,
-        samples=study.samples if samples is None else samples,
-        kept=events,
-        equal=study.at_equal_loss,
+    begun = begin(
+        path, Study, out, workers=workers, cluster=cluster, samples=samples, folders=folders, progress=progress
     )
+    study, space = begun.study, begun.space
     rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
     space.check()
-    results, count = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress).results(
-        space.points
-    )
-    at = source.where(("derived",))
+    results, count = begun.evaluation.results(space.points)
+    at = begun.source.where(("derived",))
     table = kept(table_of(rows, results, study, at), study.keep, at)
-    return Sweep(path.stem, study, table, count, len(rows) - count, space.levels)
+    return Sweep(begun.name, study, table, count, len(rows) - count, space.levels)
