@@ -47,7 +47,7 @@ class Loaded:
 
 
 def load(path: str | Path, *changes: str) -> Loaded:
-    """Read a scenario, a file or a packaged one, with changes on top: load("chat.yaml", "limits.max_num_seqs=64"). Raise
+    """Read a scenario, a file or a packaged one, with changes on top: load("first", "limits.max_num_seqs=64"). Raise
     ScenarioError."""
     path = find_scenario(str(path))
     task = task_of(path)
