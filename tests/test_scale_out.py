@@ -180,7 +180,7 @@ def test_models_over_several_nodes_are_within_20_percent_of_the_measured() -> No
         row for row in measurements() if row.model == "Megatron-530B" and row.engine.startswith("fastertransformer")
     ]
     several = [row for row in rows if float(row.n_chips) > 8]
-    found = figures(Inference().points(several))
+    found = figures(list(Inference().points(several)))
     assert len(several) >= 70
     assert found.coverage == 1
     assert found.median_ape is not None

@@ -30,7 +30,7 @@ def load(arrivals: Arrivals, replicas: int = 1, limits: Limits = LIMITS, outputs
 
 
 def run(of: Load) -> dict[str, float]:
-    found = figures([of])[of.key]
+    ((_, found),) = figures([of])
     assert isinstance(found, dict)
     return found
 

@@ -57,7 +57,7 @@ def main() -> None:
         typer.echo(f"ramwise: cannot write: {error.strerror or error}", err=True)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        typer.echo("ramwise: stopped before the first run was finished", err=True)
+        typer.echo("ramwise: stopped before anything was finished", err=True)
         raise SystemExit(INTERRUPTED) from None
 
 

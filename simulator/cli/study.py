@@ -144,8 +144,13 @@ def _studied(
 @contextmanager
 def _goes_on(place: Path) -> Iterator[None]:
     """After Ctrl-C say where the finished points are."""
+    from simulator.study.store import STORE
+
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"ramwise: stopped; what was finished is in {place}, the same command goes on", err=True)
+        store = place / STORE
+        kept = store.is_file() and store.stat().st_size > 0
+        goes_on = f"stopped; what was finished is in {place}, the same command goes on"
+        typer.echo(f"ramwise: {goes_on if kept else 'stopped before the first point was finished'}", err=True)
         raise SystemExit(INTERRUPTED) from None

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from simulator.cli.options import Profiles, Set
+from simulator.cli.options import INTERRUPTED, Profiles, Set
+from simulator.cli.progress import progress
+
+if TYPE_CHECKING:
+    from simulator.validation.validation import Validation
 
 
 def validate(
@@ -41,17 +45,23 @@ def validate(
         return
     _refuse({"--set": change}, "without --replay")
     from simulator.validation.report import print_validation, write_validation
+    from simulator.validation.validation import Stopped
     from simulator.validation.validation import validate as compare_rows
 
-    found = compare_rows(
-        files or (),
-        stack=stack,
-        chip=chip,
-        metric=metric,
-        kernels=kernels,
-        profiles=profiles or (),
-        leave_out=leave_out,
-    )
+    try:
+        with progress(quiet=as_json) as tell:
+            found = compare_rows(
+                files or (),
+                stack=stack,
+                chip=chip,
+                metric=metric,
+                kernels=kernels,
+                profiles=profiles or (),
+                leave_out=leave_out,
+                progress=tell,
+            )
+    except Stopped as stopped:
+        _stop(stopped.found, out)
     if out is not None:
         write_validation(found, out)
     if as_json:
@@ -60,6 +70,18 @@ def validate(
     from rich.console import Console
 
     print_validation(found, Console().width)
+
+
+def _stop(found: Validation, out: Path | None) -> NoReturn:
+    """After Ctrl-C keep what was finished, say so, leave."""
+    from simulator.validation.report import write_validation
+
+    rows = len(found.points) + len(found.apart)
+    said = "nothing is kept without --out DIR"
+    if out is not None and rows:
+        said = f"what was finished is in {write_validation(found, out)[0].parent}"
+    typer.echo(f"ramwise: stopped; {said} (rows: {rows:,})", err=True)
+    raise SystemExit(INTERRUPTED) from None
 
 
 def _refuse(options: dict[str, object], where: str) -> None:

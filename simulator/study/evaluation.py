@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,16 +31,17 @@ class Evaluation:
             return dict(_in_closed_form(wanted)), len(wanted)
         new = {key: point for key, point in wanted.items() if key not in self.store}
         passing: dict[str, Result] = {}
-        for done, (key, result, lasting) in enumerate(self._by_events(new), 1):
-            if lasting:
-                self.store.add(key, result)
-            else:
-                passing[key] = result
-            if self.progress is not None:
-                self.progress(done, len(new))
+        with closing(self._by_events(new)) as finished:
+            for done, (key, result, lasting) in enumerate(finished, 1):
+                if lasting:
+                    self.store.add(key, result)
+                else:
+                    passing[key] = result
+                if self.progress is not None:
+                    self.progress(done, len(new))
         return {key: passing.get(key) or self.store[key] for key in wanted}, len(new)
 
-    def _by_events(self, wanted: Mapping[str, Point]) -> Iterator[tuple[str, Result, bool]]:
+    def _by_events(self, wanted: Mapping[str, Point]) -> Generator[tuple[str, Result, bool]]:
         """(key, result, whether it would always be so) of each point."""
         for (key, _), answer in computed(_work, wanted.items(), self.workers, self.cluster):
             if isinstance(answer, RamwiseError):

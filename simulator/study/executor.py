@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from simulator.errors import InputError
@@ -47,8 +48,32 @@ def _tried(work: Callable[[Task], Answer], task: Task) -> Answer | Exception:
         return error
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes of our own; when the work is stopped (Ctrl-C), so are they, instead of finishing what is handed out."""
+    others = set(active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Processes that begin here never hear Ctrl-C, which a terminal sends to all: we stop them, without a word."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _on_cores(
@@ -67,7 +92,9 @@ def _on_cores(
             return
         for task in doubtful:  # one of them killed its process: each gets one of its own
             with _pool(1) as pool:
-                answer = _answer(pool.submit(_tried, work, task))
+                with _unheard():
+                    future = pool.submit(_tried, work, task)
+                answer = _answer(future)
             yield task, RuntimeError(DIED) if isinstance(answer, BrokenProcessPool) else answer
 
 
@@ -82,7 +109,8 @@ def _spread(
         if not broken:
             for task in islice(waiting, AHEAD * cores - len(running)):
                 try:
-                    running[executor.submit(_tried, work, task)] = task
+                    with _unheard():
+                        running[executor.submit(_tried, work, task)] = task
                 except BrokenProcessPool as error:
                     broken = True
                     yield task, error

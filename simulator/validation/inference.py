@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from simulator.validation.compare import Place, Point
 from simulator.validation.leave_out import chips_left_out
-from simulator.validation.predict import predict
+from simulator.validation.predict import predictions
 from simulator.validation.question import Interpreter, Question
 from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Reason, Row, measurements
 
@@ -31,17 +32,19 @@ class Inference:
         family, stack = self._interpreter.place(row)
         return Place(family, stack, self._interpreter.profile_name(row))
 
-    def points(self, rows: Sequence[Row]) -> list[Point]:
-        """Simulate every row that can be expressed, in the order of `rows`."""
+    def points(self, rows: Sequence[Row]) -> Iterator[Point]:
+        """Simulate every row that can be expressed; each as it is found."""
         asked = {row.id: self._interpreter.ask(row) for row in rows}
         if self._leave_out == "chip":
             asked |= chips_left_out([question for question in asked.values() if isinstance(question, Question)])
-        values = predict(question for question in asked.values() if isinstance(question, Question))
-        return [self._point(row, asked[row.id], values) for row in rows]
+        of = {row.id: row for row in rows}
+        refused = ((row.id, reason) for row in rows if isinstance(reason := asked[row.id], Reason))
+        found = predictions(question for question in asked.values() if isinstance(question, Question))
+        for id, value in chain(refused, found):
+            yield self._point(of[id], asked[id], value)
 
-    def _point(self, row: Row, asked: Question | Reason, values: dict[str, float | Reason]) -> Point:
+    def _point(self, row: Row, asked: Question | Reason, value: float | Reason) -> Point:
         family, stack, _ = self.place(row)
-        value = asked if isinstance(asked, Reason) else values[row.id]
         if isinstance(value, Reason):
             return Point(row, family, stack, None, value.text)
         assumed = asked.assumed if isinstance(asked, Question) else ""

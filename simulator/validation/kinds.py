@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -35,8 +35,8 @@ class Kind(Protocol):
         """What a row is filtered and grouped by, simulated or not."""
         ...
 
-    def points(self, rows: Sequence[Row]) -> list[Point]:
-        """Every row with its simulated value or the reason why there is none, in their order."""
+    def points(self, rows: Sequence[Row]) -> Iterable[Point]:
+        """Every row with its simulated value or the reason why there is none, as they are found."""
         ...
 
 

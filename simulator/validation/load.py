@@ -6,8 +6,7 @@ its share of the requests stands for the whole, so that a run stays short.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -31,6 +30,7 @@ from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
+from simulator.study.executor import computed
 from simulator.validation.steps import Step, step_seconds
 
 MOST = 12_000
@@ -127,16 +127,15 @@ class Load:
         return *names, self.precision, self.replicas, self.arrivals, self.inputs, self.outputs, self.limits
 
 
-def figures(loads: Iterable[Load]) -> dict[tuple[object, ...], Figures | str]:
-    """Key -> the figures of a load, or the line that says why it cannot run. The runs are spread over processes."""
+def figures(loads: Iterable[Load]) -> Iterator[tuple[tuple[object, ...], Figures | str]]:
+    """(key, figures) of each distinct load as its run ends; in place of figures the line that says why it cannot run.
+    The runs are spread over processes."""
     distinct = list({load.key: load for load in loads}.values())
-    workers = min(cpu_count() or 1, len(distinct))
-    if workers <= 1 or len(distinct) < WORTH_A_POOL:
-        found = [_figures(load) for load in distinct]
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            found = list(pool.map(_figures, distinct))
-    return {load.key: each for load, each in zip(distinct, found, strict=True)}
+    workers = (cpu_count() or 1) if len(distinct) >= WORTH_A_POOL else 1
+    for load, found in computed(_figures, distinct, workers):
+        if isinstance(found, Exception):
+            raise found
+        yield load.key, found
 
 
 def _figures(load: Load) -> Figures | str:

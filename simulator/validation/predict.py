@@ -4,7 +4,7 @@ engine (load.py)."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,26 +102,30 @@ READINGS: dict[str, Reading] = {
 
 def predict(questions: Iterable[Question]) -> dict[str, float | Reason]:
     """Row id -> the simulated value in SI units, or why the costs refuse it."""
+    return dict(predictions(questions))
+
+
+def predictions(questions: Iterable[Question]) -> Iterator[tuple[str, float | Reason]]:
+    """The same in pairs as they are found: the closed forms first."""
     questions = list(questions)
-    return {
-        **_in_closed_form(question for question in questions if question.load is None),
-        **_under_load([question for question in questions if question.load is not None]),
-    }
+    yield from _in_closed_form(question for question in questions if question.load is None).items()
+    yield from _under_load(questions)
 
 
-def _under_load(questions: Sequence[Question]) -> dict[str, float | Reason]:
+def _under_load(questions: Iterable[Question]) -> Iterator[tuple[str, float | Reason]]:
     """One run for all rows of a load."""
-    runs = figures(question.load for question in questions if question.load)
-    found: dict[str, float | Reason] = {}
+    loads: dict[tuple[object, ...], list[Question]] = defaultdict(list)
     for question in questions:
-        run = runs[question.load.key] if question.load else ""
-        if isinstance(run, str):
-            found[question.row.id] = Reason(run)
-        elif question.reading in run:
-            found[question.row.id] = _per_chip(question, run[question.reading])
-        else:
-            found[question.row.id] = Reason(f"no {question.reading} of requests with one token")
-    return found
+        if question.load is not None:
+            loads[question.load.key].append(question)
+    for key, run in figures(members[0].load for members in loads.values() if members[0].load):
+        for question in loads[key]:
+            if isinstance(run, str):
+                yield question.row.id, Reason(run)
+            elif question.reading in run:
+                yield question.row.id, _per_chip(question, run[question.reading])
+            else:
+                yield question.row.id, Reason(f"no {question.reading} of requests with one token")
 
 
 def _in_closed_form(questions: Iterable[Question]) -> dict[str, float | Reason]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+DOCUMENT = "validation.json"
 WORST = 10  # rows that are listed
 REASONS = 12  # reasons that are listed, the rest is counted
 
@@ -42,20 +43,31 @@ def plain_text(validation: Validation, width: int = 120) -> str:
 
 
 def write_validation(validation: Validation, folder: str | Path) -> list[Path]:
-    """Write validation.json, validation.txt and the plots into `folder`, made if need be. Raise OutputError."""
+    """Write validation.json, validation.txt and, when it is complete, the plots into `folder`, made if need be; what
+    is not goes beside a complete one, into `folder`-partial. Raise OutputError."""
     place = Path(folder)
     try:
+        if not validation.complete and _holds_all(place / DOCUMENT):
+            place = place.with_name(f"{place.name}-partial")
         place.mkdir(parents=True, exist_ok=True)
         document = json.dumps(validation.document(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        (place / "validation.json").write_text(document, encoding="utf-8")
+        (place / DOCUMENT).write_text(document, encoding="utf-8")
         (place / "validation.txt").write_text(plain_text(validation), encoding="utf-8")
-        written = [place / "validation.json", place / "validation.txt"]
-        for name, figure in plots.figures(validation).items():
+        written = [place / DOCUMENT, place / "validation.txt"]
+        for name, figure in (plots.figures(validation) if validation.complete else {}).items():
             written += save(figure, place / name)
     except OSError as error:
         why = error.strerror or str(error)
         raise OutputError(f"cannot write to '{folder}': {why}; choose another folder with --out DIR") from error
     return written
+
+
+def _holds_all(document: Path) -> bool:
+    """Whether a complete validation stands there."""
+    try:
+        return bool(json.loads(document.read_text(encoding="utf-8"))["complete"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _parts(validation: Validation, width: int) -> list[RenderableType]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from simulator.errors import Problem, Where, unknown
 from simulator.hardware.catalogue import Catalogue
+from simulator.progress import Progress, untold
 from simulator.stack.stack import Stacks
 from simulator.validation.compare import Figures, Group, Point, figures, groups, reasons
 from simulator.validation.inference import Inference
@@ -22,11 +23,13 @@ from simulator.validation.rows import MeasurementError, Row, verdicts
 
 @dataclass(frozen=True)
 class Validation:
-    """Points that count, points that are doubted (apart), and rows that are left out, with reasons."""
+    """Points that count, points that are doubted (apart), and rows that are left out, with reasons. `complete` is
+    false when it was stopped before all rows were simulated."""
 
     points: tuple[Point, ...]
     apart: tuple[Point, ...]
     excluded: dict[str, str]
+    complete: bool = True
 
     @cached_property
     def overall(self) -> Figures:
@@ -62,6 +65,7 @@ class Validation:
         """Plain data, what --json prints: errors as fractions, values in the unit of their row."""
         names = ("family", "chip", "stack", "metric")
         return {
+            "complete": self.complete,
             "overall": self.overall.document(),
             "groups": [{**dict(zip(names, key, strict=True)), **f.document()} for key, f in self.groups.items()],
             "rows": [point.document() for point in self.points if point.simulated is not None],
@@ -76,6 +80,14 @@ class Validation:
         }
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, and what was found before it."""
+
+    def __init__(self, found: Validation) -> None:
+        super().__init__()
+        self.found = found
+
+
 def validate(
     files: Sequence[Path | str] = (),
     *,
@@ -86,6 +98,7 @@ def validate(
     profiles: Sequence[Path] = (),
     leave_out: Literal["chip"] | None = None,
     keep: Callable[[Row], bool] = lambda row: True,
+    progress: Progress = untold,
 ) -> Validation:
     """Simulate every row of `files` that can be expressed, or of the shipped measurements when there are none: those of
     single kernels with `kernels`, else those of steps and runs. The columns of a file tell its kind (kinds.py).
@@ -97,7 +110,7 @@ def validate(
 
     Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
     their id, that measurements/excluded.csv names. Raise MeasurementError for a
-    file that cannot be read, and for a stack, chip or metric that nobody knows.
+    file that cannot be read, and for a stack, chip or metric that nobody knows; Stopped at Ctrl-C.
     """
     kinds: dict[str, Kind] = {name: kind(profiles) for name, kind in KINDS.items()}
     if leave_out is not None:
@@ -130,18 +143,27 @@ def validate(
     wrong = {row.id: judged[row.id].reason for _, row, _ in placed if row.id in judged and judged[row.id].excluded}
     wanted = {row.id for _, row, _ in placed} - set(wrong)
     simulated = all_rows if leave_out else placed  # other chips' rows tell what is left of a stack
-    found = [
-        point
-        for name, kind in kinds.items()
-        for point in kind.points([row for of, row, _ in simulated if of == name and row.id not in wrong])
-        if point.row.id in wanted
-    ]
-    apart = {point.row.id for point in found if point.row.apart or point.row.id in judged}
-    return Validation(
-        tuple(point for point in found if point.row.id not in apart),
-        tuple(point for point in found if point.row.id in apart),
+    found: dict[str, Point] = {}
+    complete = True
+    try:
+        for name, kind in kinds.items():
+            asked = [row for of, row, _ in simulated if of == name and row.id not in wrong]
+            for done, point in enumerate(kind.points(asked), 1):
+                found[point.row.id] = point
+                progress(f"rows of {name}", done, len(asked))
+    except KeyboardInterrupt:
+        complete = False
+    points = [found[row.id] for _, row, _ in simulated if row.id in wanted and row.id in found]
+    apart = {point.row.id for point in points if point.row.apart or point.row.id in judged}
+    validation = Validation(
+        tuple(point for point in points if point.row.id not in apart),
+        tuple(point for point in points if point.row.id in apart),
         wrong,
+        complete,
     )
+    if not complete:
+        raise Stopped(validation)
+    return validation
 
 
 def _by_kind(files: Sequence[Path | str]) -> dict[str, list[Path]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,9 +40,9 @@ class Training:
         stack = site["stack"] if site else "-"
         return Place(profile.family, stack, profile.name) if profile else Place("-", stack, None)
 
-    def points(self, rows: Sequence[Row]) -> list[Point]:
+    def points(self, rows: Sequence[Row]) -> Iterator[Point]:
         """Simulate every row that can be expressed, in the order of `rows`."""
-        return [self._point(row) for row in rows if isinstance(row, TrainingRow)]
+        return (self._point(row) for row in rows if isinstance(row, TrainingRow))
 
     def _point(self, row: TrainingRow) -> Point:
         family, stack, _ = self.place(row)
