@@ -15,9 +15,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from simulator.errors import InputError, OutputError, RamwiseError
+from simulator.executor import computed
 from simulator.study import sweep as module
 from simulator.study.axes import Span, points, values
-from simulator.study.executor import computed
 from simulator.study.folder import check, write
 from simulator.study.store import STORE, Store
 from simulator.study.sweep import Sweep, sweep

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.errors import RamwiseError
-from simulator.study.executor import computed
+from simulator.executor import computed
 from simulator.study.point import Point, simulated
 from simulator.study.steady import steady_summaries
 from simulator.study.store import Result, Store

@@ -26,11 +26,11 @@ from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.errors import CapacityError, RamwiseError
+from simulator.executor import computed
 from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
-from simulator.study.executor import computed
 from simulator.validation.steps import Step, step_seconds
 
 MOST = 12_000
