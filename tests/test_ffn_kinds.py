@@ -23,6 +23,7 @@ from simulator.model.ffn.ngram_table import NgramTable
 from simulator.model.ffn.peer import Peer
 from simulator.model.ffn.per_layer_embedding import PerLayerEmbedding
 from simulator.model.ffn.product_key_memory import ProductKeyMemory
+from simulator.model.ffn.residual_streams import ResidualStreams
 from simulator.model.ffn.structured import StructuredFFN
 from simulator.model.ffn.together import Together
 from simulator.model.ffn.tree import TreeFFN
@@ -55,6 +56,8 @@ KINDS: dict[str, FFN] = {
     "structured, low rank": StructuredFFN(F, "low_rank"),
     "structured, blocks": StructuredFFN(F, "block_low_rank", tile=256),
     "structured, Monarch": StructuredFFN(F, "monarch", blocks=32),
+    "residual_streams": ResidualStreams(rank=320, mixers=2),
+    "residual_streams, beside one": ResidualStreams(rank=320, wide=False, turns=3),
     "kv_retrieval": KvRetrieval(1_000_000, D),
     "kv_retrieval, RETRO": KvRetrieval(1_000_000, D, interval=64, attended=128, address="token"),
     "together": Together((MoEFFN(16, 2, 512), NgramTable(100_000, 64))),
@@ -169,6 +172,7 @@ EXAMPLES = {
     "lut_gemm": "width: 14336, bits: 2, dtype: int2",
     "near_far": "width: 14336, rank: 256, blocks: 64, top_k: 4",
     "structured": "width: 14336, form: monarch",
+    "residual_streams": "rank: 320, mixers: 2",
     "kv_retrieval": "entries: 1e8, value_width: 1024, interval: 64, layers: [8], tier: ddr, address: token",
 }
 

@@ -44,6 +44,9 @@ def test_kinds_are_known_by_name() -> None:
         "mamba2": "Mamba2",
         "sparse_latent": "SparseLatentAttention",
         "compressed": "CompressedAttention",
+        "mamba1": "Mamba1",
+        "block_sparse": "BlockSparseAttention",
+        "cross": "CrossAttention",
     }
 
 

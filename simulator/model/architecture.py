@@ -58,6 +58,12 @@ def group_layers(shapes: Iterable[Shape], uses: Iterable[Use] = ()) -> tuple[Lay
     return tuple(Layer(*shape, tuple(places), use) for (shape, use, _), places in groups.items())
 
 
+def shapes_of(layers: Iterable[Layer]) -> list[Shape]:
+    """Attention and FFN of each layer, from the first to the last."""
+    placed = [(place, (layer.attention, layer.ffn)) for layer in layers for place in layer.places]
+    return [shape for _, shape in sorted(placed, key=lambda item: item[0])]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A decoder. `source` says where the shape is from; `precision` what its checkpoint is stored in, if it says so.
@@ -113,8 +119,7 @@ class Architecture:
 
     def shapes(self) -> list[Shape]:
         """Attention and FFN of each layer, from the first to the last."""
-        placed = [(place, (layer.attention, layer.ffn)) for layer in self.layers for place in layer.places]
-        return [shape for _, shape in sorted(placed, key=lambda item: item[0])]
+        return shapes_of(self.layers)
 
     def norms(self, layer: Layer) -> int:
         """Norms of one layer."""
@@ -183,8 +188,8 @@ class Architecture:
     def _grows(self, attention: AttentionKind) -> bool:
         """Whether the cache of a layer is charged for every token. Beside layers that attend to everything, a layer
         with a window keeps a fixed share; where every layer has a window, all are charged as full ones, because
-        serving software then keeps one table of blocks for all layers."""
-        return attention.window is None or None not in self.windows
+        serving software then keeps one table of blocks for all layers. A window of one token is a state."""
+        return attention.window is None or (None not in self.windows and attention.window > 1)
 
     def kv_bytes_per_token(self, precision: Precision, parallelism: Parallelism = ONE_CHIP) -> float:
         """Cache bytes that one more token of a sequence takes on each chip that holds the sequence.

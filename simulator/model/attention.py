@@ -7,9 +7,12 @@ from math import ceil
 from typing import ClassVar, Protocol
 
 from simulator.errors import Problem
+from simulator.model.block_sparse_attention import BlockSparseAttention
 from simulator.model.compressed_attention import CompressedAttention
+from simulator.model.cross_attention import CrossAttention
 from simulator.model.gated_delta import GatedDeltaNet
 from simulator.model.mamba import Mamba2
+from simulator.model.mamba1 import Mamba1
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
@@ -74,6 +77,15 @@ class GroupedQueryAttention:
     qk_norm: bool = False
     sinks: bool = False  # one learned score a head that takes attention away from the keys (gpt-oss)
     output_gate: bool = False  # a second query projection whose sigmoid scales the output (Qwen3.5)
+    head_gate: bool = False  # one gate a head, projected from the input (Step 3.5)
+    value_dim: int | None = None  # width of a value head where it is not head_dim (MiMo-V2)
+    values_are_keys: bool = False  # values come from the projection of the keys; both are kept (Gemma 4)
+    borrowed: bool = False  # keys and values are those of an earlier layer: no projection and no cache (Gemma 3n)
+
+    @property
+    def _kept(self) -> int:
+        """Values of the key and the value of one head."""
+        return self.head_dim + (self.value_dim or self.head_dim)
 
     @property
     def reads(self) -> tuple[int | None, ...]:
@@ -84,22 +96,35 @@ class GroupedQueryAttention:
         """Query and key-value heads on one chip."""
         return ceil(self.heads / tp), max(1, ceil(self.kv_heads / tp))
 
-    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """hidden*(heads + 2*kv_heads)*head_dim + heads*head_dim*hidden, heads as cut by tp; biases, sinks, norms.
+    def _projected(self, tp: int) -> tuple[int, int, int]:
+        """Columns of queries with their gate, and of keys with values, on one chip; gates of heads."""
+        heads, kv_heads = self._cut(tp)
+        query = heads * self.head_dim * (2 if self.output_gate else 1)
+        made = 0 if self.borrowed else self.head_dim if self.values_are_keys else self._kept
+        return query, kv_heads * made, heads if self.head_gate else 0
 
-        An output gate projects as many values again as the queries have.
+    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
+        """hidden*(heads*head_dim + kv_heads*(head_dim + value_dim)) + heads*value_dim*hidden, heads as cut by tp;
+        biases, sinks, norms.
+
+        An output gate projects as many values again as the queries have, a gate of heads one value for each of them.
         """
-        heads, kv_heads = self._cut(parallelism.tp)
-        into = (heads * (2 if self.output_gate else 1) + 2 * kv_heads) * self.head_dim
-        count = hidden * into + heads * self.head_dim * hidden
-        count += into if self.qkv_bias else 0
+        heads, _ = self._cut(parallelism.tp)
+        query, key, gates = self._projected(parallelism.tp)
+        count = hidden * (query + key + gates) + heads * (self.value_dim or self.head_dim) * hidden
+        count += query + key if self.qkv_bias else 0
         count += hidden if self.output_bias else 0
         count += heads if self.sinks else 0
-        return {"attention": float(count), "norm": 2.0 * self.head_dim if self.qk_norm else 0.0}
+        normed = self.head_dim * (1.0 if self.borrowed else 2.0) if self.qk_norm else 0.0
+        return {"attention": float(count), "norm": normed}
 
     def kv_bytes_per_token(self, precision: Precision, tp: int = 1) -> float:
-        """2 * kv_heads/tp * head_dim * bytes, at least one key-value head a chip."""
-        return 2.0 * self._cut(tp)[1] * self.head_dim * precision.bytes_of("kv")
+        """kv_heads/tp * (head_dim + value_dim) * bytes, at least one key-value head a chip; 0 if borrowed."""
+        return 0.0 if self.borrowed else self._bytes_read(precision, tp)
+
+    def _bytes_read(self, precision: Precision, tp: int) -> float:
+        """Of one key and its value."""
+        return float(self._cut(tp)[1] * self._kept) * precision.bytes_of("kv")
 
     def state_bytes(self, precision: Precision, tp: int = 1) -> float:
         """Nothing but keys and values is kept."""
@@ -115,32 +140,51 @@ class GroupedQueryAttention:
     ) -> list[Operation]:
         """Fused query-key-value projection, rotary embedding with the cache write, attention, output projection.
 
-        A query-key pair costs 4*heads/tp*head_dim FLOPs; a key read from the cache costs its K and its V.
+        A query-key pair costs 2*heads/tp*(head_dim + value_dim) FLOPs; a key read from the cache costs its K and V.
         """
         heads, kv_heads = self._cut(parallelism.tp)
         stored = precision.format_of("attention")
-        query, key = heads * self.head_dim, kv_heads * self.head_dim
-        cached = self.kv_bytes_per_token(precision, parallelism.tp)
+        query, key = heads * self.head_dim, 0 if self.borrowed else kv_heads * self.head_dim
+        read = self._bytes_read(precision, parallelism.tp)
+        written = self.kv_bytes_per_token(precision, parallelism.tp)
+        pair = 2.0 * heads * self._kept
         rotated = (query + key) * (2.0 if self.qk_norm else 1.0)
-        into = query * (2 if self.output_gate else 1) + 2 * key
         return [
-            Matmul("qkv projection", batch.tokens, into, hidden, stored, "attention", 1.0, repeat),
+            Matmul(
+                "qkv projection",
+                batch.tokens,
+                sum(self._projected(parallelism.tp)),
+                hidden,
+                stored,
+                "attention",
+                1.0,
+                repeat,
+            ),
             Vector(
                 "rotary",
                 batch.tokens * (ROTARY_FLOPS * rotated),
-                batch.tokens * (2 * (query + key) * ACTIVATION_BYTES + cached),
+                batch.tokens * (2 * (query + key) * ACTIVATION_BYTES + written),
                 repeat,
             ),
             *scores(
                 batch,
                 self.window,
-                decode=(4.0 * query, cached),
-                prefill=(4.0 * query, cached),
+                decode=(pair, read),
+                prefill=(pair, read),
                 format=precision.format_of("kv"),
                 repeat=repeat,
                 copies=max(1.0, parallelism.tp / self.kv_heads),
             ),
-            Matmul("output projection", batch.tokens, hidden, query, stored, "attention", 1.0, repeat),
+            Matmul(
+                "output projection",
+                batch.tokens,
+                hidden,
+                heads * (self.value_dim or self.head_dim),
+                stored,
+                "attention",
+                1.0,
+                repeat,
+            ),
         ]
 
 
@@ -161,6 +205,7 @@ class LatentAttention:
     v_head_dim: int
     q_lora_rank: int | None = None
     window: int | None = None
+    output_gate: bool = False  # a gate as wide as the heads' values, projected from the input (Kimi K3)
 
     @property
     def reads(self) -> tuple[int | None, ...]:
@@ -174,10 +219,12 @@ class LatentAttention:
         return heads, query, heads * (self.qk_nope_head_dim + self.v_head_dim)
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """hidden*(q_lora + kv_lora + rope) + q_lora*heads*(nope + rope) + kv_lora*heads*(nope + v) + heads*v*hidden."""
+        """hidden*(q_lora + kv_lora + rope) + q_lora*heads*(nope + rope) + kv_lora*heads*(nope + v) + heads*v*hidden,
+        and once more heads*v*hidden of a gate."""
         heads, query, expanded = self._columns(parallelism.tp)
         latent = self.kv_lora_rank + self.qk_rope_head_dim
-        count = hidden * latent + self.kv_lora_rank * expanded + heads * self.v_head_dim * hidden
+        count = hidden * latent + self.kv_lora_rank * expanded
+        count += heads * self.v_head_dim * hidden * (2 if self.output_gate else 1)
         if self.q_lora_rank is None:
             count += hidden * query
         else:
@@ -211,6 +258,7 @@ class LatentAttention:
         tokens, cached = batch.tokens, self.kv_bytes_per_token(precision, parallelism.tp)
         # Without a query compression the queries come straight from the hidden vector, beside the latent.
         into = latent + (query if self.q_lora_rank is None else self.q_lora_rank)
+        into += heads * self.v_head_dim if self.output_gate else 0
         operations: list[Operation] = [
             Matmul("qkv compression", tokens, into, hidden, stored, "attention", 1.0, repeat),
         ]
@@ -247,6 +295,9 @@ ATTENTION_KINDS: dict[str, type[AttentionKind]] = {
     LatentAttention.kind: LatentAttention,
     GatedDeltaNet.kind: GatedDeltaNet,
     Mamba2.kind: Mamba2,
+    Mamba1.kind: Mamba1,
     SparseLatentAttention.kind: SparseLatentAttention,
     CompressedAttention.kind: CompressedAttention,
+    BlockSparseAttention.kind: BlockSparseAttention,
+    CrossAttention.kind: CrossAttention,
 }

@@ -107,3 +107,23 @@ class Keys:
             self.wrong(f"{name} is not a list of {count} of {', '.join(known)}", name, "write one for each layer")
             return [known[0]] * count
         return value
+
+    def numbers(self, name: str, most: int, count: int | None = None) -> list[int]:
+        """A list of whole numbers from 0 to `most`, `count` of them where that is known."""
+        value = self.data.get(name)
+        right = isinstance(value, list) and all(type(entry) is int and 0 <= entry <= most for entry in value)
+        if not right or (count is not None and len(value or []) != count):
+            many = "whole numbers" if count is None else f"{count} whole numbers"
+            self.wrong(f"{name} is not a list of {many} from 0 to {most}", name, "write it as the checkpoint does")
+            return [0] * (count or 0)
+        return list(value or [])
+
+    def inner(self, name: str) -> Keys:
+        """The keys of a nested object; its problems are this config's too."""
+        value = self.data.get(name)
+        if not isinstance(value, Mapping):
+            self.wrong(f"{name} is not an object" if value is not None else f"missing '{name}'", name)
+            value = {}
+        keys = Keys(value, self.file, self.text)
+        keys.problems = self.problems
+        return keys

@@ -99,13 +99,23 @@ def compressed_attention(keys: Keys, layers: int) -> list[CompressedAttention]:
     return [replace(indexed if ratio == OVERLAPPING else bare, ratio=ratio) for ratio in ratios[:layers]]
 
 
-def routed_experts(keys: Keys, *names: str) -> tuple[int, int]:
-    """Routed experts and how many of them a token uses."""
-    experts = keys.integer(*names, most=100_000)
-    top_k = keys.integer("num_experts_per_tok")
-    if top_k > experts:
-        keys.wrong(f"num_experts_per_tok {top_k} is more than {experts} experts", "num_experts_per_tok")
-    return experts, min(top_k, experts)
+def routed_experts(keys: Keys, *names: str, top_k: str = "num_experts_per_tok") -> tuple[int, int]:
+    """Routed experts and how many of them a token uses (the key `top_k`)."""
+    experts, used = keys.integer(*names, most=100_000), keys.integer(top_k)
+    if used > experts:
+        keys.wrong(f"{top_k} {used} is more than {experts} experts", top_k)
+    return experts, min(used, experts)
+
+
+def shared_keys(keys: Keys, kinds: list[str]) -> list[bool]:
+    """Which layers borrow the keys and values of the last layer of their kind before them: the last
+    `num_kv_shared_layers` (Gemma 3n, Gemma 4)."""
+    shared = keys.integer("num_kv_shared_layers", default=0, least=0)
+    first = len(kinds) - shared
+    if first < 0 or (shared and set(kinds[:first]) != set(kinds)):
+        what = f"num_kv_shared_layers {shared} leaves a kind of layer without keys of its own"
+        keys.wrong(what, "num_kv_shared_layers", "the layers before must have every kind of layer_types")
+    return [layer >= first for layer in range(len(kinds))]
 
 
 def windows_of(keys: Keys, layers: int) -> list[int | None]:

@@ -1,4 +1,4 @@
-"""Gated DeltaNet (Yang et al. 2024): linear attention with a state of fixed size (Qwen3-Next, Qwen3.5)."""
+"""Gated DeltaNet (Yang et al. 2024) and Kimi Delta Attention: linear attention with a state of fixed size."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ class GatedDeltaNet:
     `key_heads` of queries and keys serve `heads` of values; a causal convolution of `kernel` taps passes over q, k and
     v; the output is gated by z. A sequence keeps heads*key_dim*value_dim values in 32 bits and kernel - 1 inputs of the
     convolution. The state is like the single entry of a cache with a window of one token. tp cuts the heads.
+    Kimi Delta Attention lets every channel of the keys decay by itself, from a projection of rank `decay_rank`, and may
+    make the gate from one of rank `gate_rank`; 0: one decay a head (Qwen3-Next, Qwen3.5), a whole matrix for the gate.
     """
 
     kind: ClassVar[str] = "gated_delta"
@@ -36,6 +38,8 @@ class GatedDeltaNet:
     key_dim: int
     value_dim: int
     kernel: int
+    decay_rank: int = 0
+    gate_rank: int = 0
 
     @property
     def window(self) -> int | None:
@@ -52,14 +56,29 @@ class GatedDeltaNet:
         heads = ceil(self.heads / tp)
         return heads, max(1, ceil(self.key_heads / tp)) * self.key_dim, heads * self.value_dim
 
-    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """hidden*(2*keys + 2*values + 2*heads) + values*hidden, keys = key_heads*key_dim, values = heads*value_dim.
+    def _ranks(self, tp: int) -> list[tuple[int, int]]:
+        """(rank, columns) of the projections that go through a rank, on one chip: decays of channels, gate."""
+        _, keys, values = self._cut(tp)
+        return [pair for pair in ((self.decay_rank, keys), (self.gate_rank, values)) if pair[0]]
 
-        With the norms (never quantised): the convolution, dt and A of each head, and the gated norm of value_dim.
+    def _columns(self, tp: int) -> int:
+        """Columns that are projected from the input at once: q, k, v, the gate, the rates of each head."""
+        heads, keys, values = self._cut(tp)
+        gate = self.gate_rank or values
+        return 2 * keys + values + gate + heads + (self.decay_rank or heads)
+
+    def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
+        """hidden*(2*keys + 2*values + 2*heads) + values*hidden, keys = key_heads*key_dim, values = heads*value_dim;
+        with ranks, hidden*rank + rank*columns for the decay or the gate instead.
+
+        With the norms (never quantised): the convolution, dt and A of each head (or dt of each channel), and the gated
+        norm of value_dim.
         """
         heads, keys, values = self._cut(parallelism.tp)
-        small = (2 * keys + values) * self.kernel + 2 * heads + self.value_dim
-        return {"attention": float(hidden * (2 * keys + 3 * values + 2 * heads)), "norm": float(small)}
+        count = hidden * (self._columns(parallelism.tp) + values)
+        count += sum(rank * columns for rank, columns in self._ranks(parallelism.tp))
+        small = (2 * keys + values) * self.kernel + heads + (keys if self.decay_rank else heads) + self.value_dim
+        return {"attention": float(count), "norm": float(small)}
 
     def kv_bytes_per_token(self, precision: Precision, tp: int = 1) -> float:
         """heads/tp * key_dim * value_dim * 4: the state, of which there is one whatever the length."""
@@ -78,19 +97,24 @@ class GatedDeltaNet:
     def operations(
         self, hidden: int, batch: Batch, parallelism: Parallelism, precision: Precision, repeat: Array
     ) -> list[Operation]:
-        """Projections (fused), convolution, the delta rule, gated norm, output projection.
+        """Projections (fused), those through ranks, convolution, the delta rule, gated norm, output projection.
 
         Decode: 7 FLOPs a value of the state, which is read and written. Prefill, in chunks of Q = 64 tokens (the WY
         form): a token and head cost 2*Q*(3*key_dim + 2*value_dim) FLOPs inside the chunk (k'k, q'k, and the products
         with keys and values) and 6*key_dim*value_dim with the state, which is written and read once a chunk.
         """
-        heads, keys, values = self._cut(parallelism.tp)
+        tp = parallelism.tp
+        heads, keys, values = self._cut(tp)
         stored, tokens = precision.format_of("attention"), batch.tokens
         channels, state = 2 * keys + values, values * self.key_dim
-        moved = 2.0 * self.kv_bytes_per_token(precision, parallelism.tp)
+        moved = 2.0 * self.kv_bytes_per_token(precision, tp)
         inside = 2.0 * CHUNK * heads * (3 * self.key_dim + 2 * self.value_dim)
         return [
-            Matmul("qkvz projection", tokens, channels + values + 2 * heads, hidden, stored, "attention", 1.0, repeat),
+            Matmul("qkvz projection", tokens, self._columns(tp), hidden, stored, "attention", 1.0, repeat),
+            *(
+                Matmul("decay or gate expansion", tokens, columns, rank, stored, "attention", 1.0, repeat)
+                for rank, columns in self._ranks(tp)
+            ),
             Vector(
                 "convolution",
                 tokens * (2.0 * self.kernel * channels),

@@ -13,7 +13,7 @@ from math import exp, inf, log, sqrt
 from simulator.model.architecture import Architecture
 from simulator.model.ffn.kind import FFN
 from simulator.model.ffn.product_key_memory import ProductKeyMemory
-from simulator.model.ffn.together import Together
+from simulator.model.ffn.together import members_of
 from simulator.model.number_format import FORMATS, Precision
 
 SAME_PAPER, ACROSS_PAPERS = 0.01, 0.05
@@ -82,6 +82,7 @@ OFFSETS: dict[str, Offset] = {
     "hash_moe": Offset(lambda share: 0.0, ACROSS_PAPERS, "Roller et al. 2021: hash layers about as good as Switch"),
     "moe": Offset(lambda share: 0.0, SAME_PAPER, "Abnar et al. 2025"),
     "dense": Offset(lambda share: 0.0, SAME_PAPER, "Chinchilla"),
+    "residual_streams": Offset(lambda share: 0.0, ACROSS_PAPERS, "mixers of streams count as parameters: a judgement"),
     "lut_gemm": Offset(lambda share: 0.0, SAME_PAPER, "the products are the same (bit-serial)"),
 }
 """Kind of FFN -> offset. What is not here has no measured quality at scale."""
@@ -138,7 +139,7 @@ def quality(
            with them the model is no worse than without.
     """
     total, active = float(architecture.total_parameters()), float(architecture.active_parameters())
-    members = [(ffn, layer.count) for layer in architecture.layers if layer.ffn for ffn in _members(layer.ffn)]
+    members = [(ffn, layer.count) for layer in architecture.layers if layer.ffn for ffn in members_of(layer.ffn)]
     held: dict[str, float] = {}
     warnings: list[str] = []
     for ffn, count in members:
@@ -193,10 +194,6 @@ def distinguishable(one: Quality, other: Quality) -> bool:
     if one.loss is None or other.loss is None:
         return True
     return abs(one.loss - other.loss) > DISTINGUISHABLE
-
-
-def _members(ffn: FFN) -> tuple[FFN, ...]:
-    return ffn.members if isinstance(ffn, Together) else (ffn,)
 
 
 def _sort(ffn: FFN) -> str:

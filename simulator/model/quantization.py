@@ -16,6 +16,7 @@ COMPRESSED: dict[tuple[Any, Any], str] = {
     ("int", 8): "int8",
     ("int", 4): "int4",
 }
+COMPRESSED_FORMATS = {"mxfp4-pack-quantized": "mxfp4"}  # those that say it all
 MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4"}
 EXPERT_DTYPES = {"fp4": "mxfp4"}  # DeepSeek-V4 keeps its experts narrower than the rest
 BITS = {4: "int4", 8: "int8"}
@@ -28,7 +29,7 @@ def stored_precision(config: Mapping[str, Any]) -> Precision | None:
     """
     dtype = config.get("torch_dtype") or config.get("dtype")
     quantization = config.get("quantization_config")
-    if dtype is not None and dtype not in DTYPES:
+    if dtype is not None and (not isinstance(dtype, str) or dtype not in DTYPES):
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if quantization is None:
         return Precision(weights=DTYPES[dtype], kv=_wide(dtype)) if dtype else None
@@ -72,7 +73,7 @@ def _format(quantization: Mapping[str, Any]) -> str:
         groups = quantization.get("config_groups")
         weights = [g.get("weights") or {} for g in groups.values()] if isinstance(groups, Mapping) else []
         kinds = {COMPRESSED.get((w.get("type"), w.get("num_bits"))) for w in weights}
-        found = kinds.pop() if len(kinds) == 1 else None
+        found = kinds.pop() if len(kinds) == 1 else COMPRESSED_FORMATS.get(str(quantization.get("format")))
     if found is None:
         known = "fp8, mxfp4, awq and gptq with 4 or 8 bits, modelopt FP8 and NVFP4, compressed-tensors with one format"
         raise ValueError(f"quantization_config ({method}) is not one that is known: {known}")

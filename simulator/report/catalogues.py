@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from simulator.model.attention import AttentionKind, GroupedQueryAttention
+from simulator.model.ffn.together import members_of
 from simulator.model.number_format import Precision
 from simulator.provenance import Fact
 from simulator.quantity import Known, format_quantity
@@ -370,10 +371,10 @@ def _heads(attention: AttentionKind) -> str:
 def _experts(model: Architecture) -> str | None:
     """ "128, top 8", with shared experts named; None for a dense model."""
     found = []
-    for layer in model.layers:
-        if layer.ffn and layer.ffn.routed_experts:
-            shared = " + shared" if getattr(layer.ffn, "shared_width", 0) else ""
-            found.append(f"{layer.ffn.routed_experts}, top {getattr(layer.ffn, 'top_k', '?')}{shared}")
+    for ffn in (part for layer in model.layers if layer.ffn for part in members_of(layer.ffn)):
+        if ffn.routed_experts:
+            shared = " + shared" if getattr(ffn, "shared_width", 0) else ""
+            found.append(f"{ffn.routed_experts}, top {getattr(ffn, 'top_k', '?')}{shared}")
     return _joined(found) or None
 
 

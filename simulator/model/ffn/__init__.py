@@ -15,6 +15,7 @@ from simulator.model.ffn.ngram_table import NgramTable
 from simulator.model.ffn.peer import Peer
 from simulator.model.ffn.per_layer_embedding import PerLayerEmbedding
 from simulator.model.ffn.product_key_memory import ProductKeyMemory
+from simulator.model.ffn.residual_streams import ResidualStreams
 from simulator.model.ffn.structured import StructuredFFN
 from simulator.model.ffn.tree import TreeFFN
 
@@ -35,4 +36,5 @@ FFN_KINDS: dict[str, type[FFN]] = {
     NearFarFFN.kind: NearFarFFN,
     StructuredFFN.kind: StructuredFFN,
     KvRetrieval.kind: KvRetrieval,
+    ResidualStreams.kind: ResidualStreams,
 }

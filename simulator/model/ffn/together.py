@@ -57,3 +57,8 @@ class Together(FFN):
     def shape(self) -> str:
         """The parts' shapes."""
         return " + ".join(part.shape() for part in self.members)
+
+
+def members_of(ffn: FFN) -> tuple[FFN, ...]:
+    """The parts of an FFN that is several, or the one."""
+    return ffn.members if isinstance(ffn, Together) else (ffn,)
