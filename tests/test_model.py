@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
 from simulator.model.architecture import Architecture, group_layers
 from simulator.model.attention import GroupedQueryAttention
+from simulator.model.cross_attention import CrossAttention
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.ffn.moe import MoEFFN
+from simulator.model.ffn.ngram_table import NgramTable
+from simulator.model.ffn.together import Together
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Matmul, Operation
 from simulator.model.parallelism import Parallelism
@@ -44,21 +48,33 @@ def messages(operations: list[Operation], pattern: str) -> float:
     return sum(o.repeat for o in operations if isinstance(o, Collective) and o.pattern == pattern)
 
 
+def bare(part: Any) -> Any:
+    """The same without biases, sinks and convolutions: its matrices alone."""
+    if isinstance(part, GroupedQueryAttention):
+        return replace(part, qkv_bias=False, output_bias=False, sinks=False)
+    if isinstance(part, DenseFFN):
+        return replace(part, bias=False)
+    if isinstance(part, MoEFFN):
+        return replace(part, bias=False, router_bias=False)
+    if isinstance(part, NgramTable):
+        return replace(part, convolution=0)
+    if isinstance(part, Together):
+        return replace(part, members=tuple(bare(member) for member in part.members))
+    return part
+
+
 def matrices(architecture: Architecture) -> float:
-    """Parameters in matrices that a matmul reads: everything but a look-up table, norms, biases and sinks."""
-    total = 0.0
+    """Parameters in matrices that a matmul reads: everything but a look-up table, norms, biases and sinks, and the
+    projections of an image's keys and values."""
+    total, hidden = 0.0, architecture.hidden_size
     for layer in architecture.layers:
-        attention, ffn = layer.attention, layer.ffn
-        if isinstance(attention, GroupedQueryAttention):
-            attention = replace(attention, qkv_bias=False, output_bias=False, sinks=False)
-        if isinstance(ffn, DenseFFN):
-            ffn = replace(ffn, bias=False)
-        if isinstance(ffn, MoEFFN):
-            ffn = replace(ffn, bias=False, router_bias=False)
-        for part in (attention, ffn):
-            counts = part.parameters(architecture.hidden_size) if part else {}
-            total += layer.count * sum(count for tensor, count in counts.items() if tensor != "norm")
-    return total + architecture.vocab_size * architecture.hidden_size
+        for part in (bare(layer.attention), bare(layer.ffn)):
+            counts = part.parameters(hidden) if part else {}
+            total += layer.count * sum(count for tensor, count in counts.items() if tensor not in ("norm", "table"))
+        if isinstance(layer.attention, CrossAttention):
+            inner = layer.attention.inner
+            total -= layer.count * 2 * inner.kv_heads * inner.head_dim * hidden
+    return total + architecture.vocab_size * hidden
 
 
 # --- one chip ---------------------------------------------------------------------------------------------------------
