@@ -14,7 +14,7 @@ import numpy as np
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.automatic import automatic
 from simulator.cost.host_floor import host_floor
-from simulator.cost.layer_groups import group_seconds
+from simulator.cost.layer_groups import hand_over, node_amounts, once, run_seconds
 from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
 from simulator.cost.step import StepCost, cost_of, step_cost
@@ -22,16 +22,17 @@ from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
 from simulator.engine.depth import Path as DepthPath
-from simulator.engine.depth import Policy, prefixes, simulate_depth
+from simulator.engine.depth import Policy, simulate_depth
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.traffic import Workload, offline
 from simulator.errors import CapacityError, Problem, ScenarioError
 from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.depth import depth_usage
 from simulator.metrics.steady import saturation
 from simulator.metrics.usage import usage, usage_summary
 from simulator.model.architecture import Architecture
-from simulator.model.depth.early_exit import EarlyExit
+from simulator.model.depth.paths import Paths
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.quality import quality
@@ -64,11 +65,13 @@ BORROWED = "a layer of a recommender or solver has the overhead of one of the st
 
 @dataclass(frozen=True)
 class Exits:
-    """Tokens of different depth as events: paths through groups of layers, and what each group takes."""
+    """Tokens of different depth as events: ways through nodes, what a run of each node takes, and the nodes of each
+    stage where stages have chips of their own."""
 
-    paths: tuple[DepthPath, ...]
-    seconds: list[list[float]]
+    paths: Paths
+    amounts: list[Amount]
     policy: Policy
+    stages: tuple[tuple[int, ...], ...]
     in_flight: int
 
 
@@ -111,6 +114,11 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
                     most = language[index].max_context - 1
                     what = f"context {model.context} is too long for {language[index].name}"
                     problems.append(Problem(what, source.where((*place, "context")), f"write {most} or less"))
+                ways = model.depth.paths(language[index].layer_count) if model.depth else None
+                most = sum(node.layers for node in ways.nodes) if ways else 0
+                if model.stages is not None and model.stages > most:
+                    what = f"{model.stages} stages are more than the {most} layers of {language[index].name}"
+                    problems.append(Problem(what, source.where((*place, "stages")), f"write {most} or less"))
     for (_, machine), architecture in ((pair, a) for pair in machines for a in language.values()):
         problems += machine.parallelism.check(architecture, source.where(("machines",)))
     if problems:
@@ -182,7 +190,6 @@ def _decoding(
     priced = step_cost(architecture, precision, machine, most, most)
     windows = [float(model.context if w is None else min(model.context, w)) for w in priced.windows]
     expected = quality(architecture, precision, TRAINING_TOKENS)
-    exits = _exits(model, architecture, precision, machine) if model.events else None
     for batch in model.batches:
         at = np.array([0, batch])
         contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
@@ -200,22 +207,36 @@ def _decoding(
             BatchLimits(1, 1),
             batch,
             batch,
-            exits and replace(exits, in_flight=model.in_flight or 4 * batch),
+            _exits(model, architecture, precision, machine, batch),
             expected.warnings,
         )
 
 
-def _exits(model: Decode, architecture: Architecture, precision: Precision, machine: Machine) -> Exits:
-    """Groups of layers between the exits of a model, and the shares of the tokens that leave after each."""
-    if not isinstance(model.depth, EarlyExit) or model.events is None:
-        raise ScenarioError("events are of tokens with early exits; write depth: {kind: early_exit, ...}")
-    layers = architecture.layer_count
-    shares = model.depth.shares(layers)
-    edges = [0, *shares, layers]
-    sizes = [after - before for before, after in pairwise(edges)]
-    seconds = group_seconds(architecture, precision, machine, sizes, float(model.context), max(model.batches))
-    leaving = [*shares.values(), max(0.0, 1.0 - sum(shares.values()))]
-    return Exits(prefixes(leaving), seconds, model.events, 0)
+def _exits(
+    model: Decode, architecture: Architecture, precision: Precision, machine: Machine, batch: int
+) -> Exits | None:
+    """The ways of the model's tokens, with what each run of their layers costs; in a pipeline cut into its stages."""
+    paths = model.depth.paths(architecture.layer_count) if model.depth and model.events else None
+    if paths is None or model.events is None:
+        return None
+    context, first = float(model.context), once(architecture, precision, machine, batch)
+    stages: tuple[tuple[int, ...], ...] = tuple((node,) for node in range(len(paths.nodes)))
+    if model.stages is not None:
+        tables = node_amounts(architecture, precision, machine, paths.nodes, context, batch)
+        loads = [
+            [node.share * float(np.asarray(table.total_seconds)[-1]) / node.layers] * node.layers
+            for node, table in zip(paths.nodes, tables, strict=True)
+        ]
+        loads[0][0] += float(np.asarray(first.total_seconds)[-1])
+        paths, stages = paths.cut(loads, model.stages)
+    amounts = node_amounts(architecture, precision, machine, paths.nodes, context, batch)
+    amounts[0] = add([amounts[0], first])
+    if model.events == "pipeline":
+        home = {node: stage for stage, nodes in enumerate(stages) for node in nodes}
+        onward = {a for _, way in paths.ways for a, b in pairwise(way) if home[a] != home[b]}
+        sending = hand_over(architecture, machine, batch) if onward else Amount()
+        amounts = [add([table, sending]) if node in onward else table for node, table in enumerate(amounts)]
+    return Exits(paths, amounts, model.events, stages, model.in_flight or 4 * batch)
 
 
 def _step(work: Amount, machine: Machine, floor: float, most: int) -> StepCost:
@@ -252,29 +273,44 @@ def execute(case: SampleCase, scenario: SampleScenario) -> SampleRun:
 
 
 def _as_events(case: SampleCase, exits: Exits, seed: int) -> dict[str, Any]:
-    """What tokens of different depth make of the case's figures; joules and bounds are not told for events."""
-    batch = case.batch or 1
+    """What tokens of different depth make of the case's figures."""
+    batch, machine, replicas = case.batch or 1, case.machine, case.choice.replicas
     found = simulate_depth(
-        exits.paths,
-        exits.seconds,
+        [DepthPath(share, way) for share, way in exits.paths.ways],
+        [np.asarray(run_seconds(table, machine)).tolist() for table in exits.amounts],
         policy=exits.policy,
         sequences=batch if exits.policy == "lock_step" else exits.in_flight,
         batch=batch,
         tokens=max(EVENT_TOKENS, 20 * exits.in_flight),
+        stages=exits.stages,
         seed=seed,
     )
-    rate = found.tokens_per_second * case.choice.replicas
-    chips = case.machine.parallelism.chips * case.choice.replicas
-    if exits.policy == "pipeline":
-        chips *= len(exits.seconds)
+    copies = len(exits.stages) if exits.policy == "pipeline" else 1
+    rate, tokens = found.tokens_per_second * replicas, found.emitted * replicas
+    spent = usage_summary(
+        depth_usage(found.runs, exits.amounts, machine, replicas), machine, replicas * copies, found.elapsed_s, tokens
+    )
     return {
-        "chips": chips,
+        "chips": machine.parallelism.chips * replicas * copies,
+        "samples": tokens,
+        "makespan_s": found.elapsed_s,
         "samples_per_s": rate,
-        "step_ms": 1e3 * batch * case.choice.replicas / rate,
+        "step_ms": 1e3 * batch * replicas / rate,
         "groups_busy": list(found.busy),
         "groups_batch_mean": list(found.batch),
-        **dict.fromkeys(("samples_per_joule", "energy_per_sample_j", "average_power_w", "energy_j", "bound_by")),
-        **dict.fromkeys(("mfu", "mbu", "utilisation", "energy_by_component_j")),
+        "stages_busy": [sum(found.busy[node] for node in stage) for stage in exits.stages],
+        **_spent(spent, tokens),
+    }
+
+
+def _spent(spent: dict[str, Any], samples: int) -> dict[str, Any]:
+    """What a run drew, and what bounds it."""
+    return {
+        "samples_per_joule": samples / spent["energy_j"] if spent["energy_j"] else None,
+        "energy_per_sample_j": spent["energy_per_output_token_j"],
+        **{key: spent[key] for key in ("mfu", "mbu", "utilisation", "average_power_w", "energy_j")},
+        "energy_by_component_j": spent["energy_by_component_j"],
+        "bound_by": spent["bound_by"],
     }
 
 
@@ -305,16 +341,12 @@ def _summary(case: SampleCase, scenario: SampleScenario, records: RunRecords) ->
         "samples": samples,
         "makespan_s": makespan,
         "samples_per_s": samples / makespan,
-        "samples_per_joule": samples / spent["energy_j"] if spent["energy_j"] else None,
-        "energy_per_sample_j": spent["energy_per_output_token_j"],
         "step_ms": 1e3 * makespan * replicas / steps,
         "steps": steps,
         "query_p50_ms": float(np.percentile(latency, 50)) if queried else None,
         "query_p99_ms": float(np.percentile(latency, 99)) if queried else None,
         "saturated": bool(verdict and verdict.saturated),
-        **{key: spent[key] for key in ("mfu", "mbu", "utilisation", "average_power_w", "energy_j")},
-        "energy_by_component_j": spent["energy_by_component_j"],
-        "bound_by": spent["bound_by"],
+        **_spent(spent, samples),
         "warnings": list(case.warnings),
     }
 

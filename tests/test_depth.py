@@ -189,6 +189,39 @@ def test_a_tree_holds_all_of_its_nodes_and_computes_its_mean_path() -> None:
         assert layers_read(model, tokens) == pytest.approx(expected)
 
 
+ROOT = {
+    "layers": 8,
+    "branches": [
+        {"layers": 4, "share": 0.75},
+        {"layers": 8, "share": 0.25, "branches": [{"layers": 8, "share": 0.5}, {"layers": 2, "share": 0.5}]},
+    ],
+}
+
+
+def searching(search: str | list[int]) -> Architecture:
+    return LayerTree.model_validate({"kind": "layer_tree", "root": ROOT, "search": search}).applied(llama())
+
+
+def test_a_search_at_a_fork_costs_a_product_as_wide_as_it_has_branches() -> None:
+    """Two ways for all tokens, two more for a quarter of them; a search at the entry tells all three apart."""
+    entry, fork, once = searching("entry"), searching("fork"), searching([0])
+    hidden = llama().hidden_size
+    assert fork.total_parameters() - entry.total_parameters() == (2 + 2) * hidden
+    assert fork.flops_per_token() - entry.flops_per_token() == pytest.approx(2 * hidden * (2 + 0.25 * 2))
+    assert once.flops_per_token() - entry.flops_per_token() == pytest.approx(2 * hidden * 3)
+    assert searching([0, 16]).flops_per_token() - entry.flops_per_token() == pytest.approx(2 * hidden * (2 + 0.25 * 2))
+    assert fork.active_parameters() - entry.active_parameters() == pytest.approx(2.5 * hidden, abs=1)
+
+
+def test_a_search_takes_little_of_a_step_and_its_keys_are_those_of_the_same_way() -> None:
+    profile = Catalogue().load("h100-sxm-8")
+    machine = Machine(profile, Stacks().load(profile.default_stack), ALONE)
+    entry, fork = (step_cost(searching(s), BF16, machine, 32, 32) for s in ("entry", "fork"))
+    seconds = [np.asarray(cost.tokens.total_seconds)[32] for cost in (entry, fork)]
+    assert 1.0 < seconds[1] / seconds[0] < 1.02
+    assert fork.keys[0].total_seconds < entry.keys[0].total_seconds
+
+
 # --- as the engine sees it --------------------------------------------------------------------------------------------
 
 
@@ -242,6 +275,12 @@ WRONG = {
     "shares": ("[1, 0.6, 0.3]", "[0.6, 1]", r"shares are not 1 and then ever fewer"),
     "block": ("block: 10", "block: 40", r"prelude, block and coda are 42 layers, the model has 32"),
     "fork": ("share: 0.4", "share: 0.5", r"the shares of the branches add up to 1.1; make them 1"),
+    "unsearched": (
+        "layer_tree, root",
+        "layer_tree, search: [9], root",
+        r"no search before the fork after 8 layers; write search: \[8, ...\]",
+    ),
+    "unsorted": ("layer_tree, root", "layer_tree, search: [8, 0], root", r"search is not a rising list"),
     "long": ("layers: 24", "layers: 25", r"a path of 33 layers is longer than the model's 32"),
 }
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from simulator.engine.depth import DepthRun, Path, Policy, prefixes, simulate_depth
+from simulator.engine.depth import DepthRun, Path, Policy, simulate_depth
+from simulator.model.depth.paths import Node, Paths, balanced
 from simulator.model.use import Use
 
 EXITS = (0.25, 0.25, 0.0, 0.5)  # of four groups of layers: a quarter leaves after the first, a quarter after the second
 REACH = (1.0, 0.75, 0.5, 0.5)
-PATHS = prefixes(EXITS)
+PATHS = [Path(share, tuple(range(last + 1))) for last, share in enumerate(EXITS) if share]
 LOAD, EACH = 1e-3, 1e-5  # a group reads its weights in a millisecond and computes a token in ten microseconds
 TIMES = [[0.0] + [LOAD + EACH * b for b in range(1, 1025)]] * 4
 
@@ -98,3 +104,53 @@ def test_the_same_seed_is_the_same_run() -> None:
 def test_times_that_end_too_early_are_refused() -> None:
     with pytest.raises(ValueError, match="do not reach 2000 tokens"):
         simulated("lock_step", 2000)
+
+
+# --- cut into stages ---
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.floats(0.01, 10.0), min_size=1, max_size=9), st.integers(1, 9))
+def test_stages_are_cut_as_trying_every_way_would(loads: list[float], parts: int) -> None:
+    parts = min(parts, len(loads))
+
+    def sums(edges: Sequence[int]) -> list[float]:
+        return [sum(loads[a:b]) for a, b in pairwise([0, *edges, len(loads)])]
+
+    every = [sums(edges) for edges in combinations(range(1, len(loads)), parts - 1)]
+    found = sums(balanced(loads, parts))
+    least = min(map(max, every))
+    assert max(found) == pytest.approx(least)
+    squares = [sum(x * x for x in one) for one in every if max(one) <= least * (1 + 1e-9)]
+    assert sum(x * x for x in found) == pytest.approx(min(squares), rel=1e-6)
+
+
+def test_nodes_are_cut_where_stages_begin_and_ways_go_on_through_the_parts() -> None:
+    paths = Paths((Node(0, 4, searches=(2,)), Node(4, 2, 0.5), Node(4, 6, 0.5)), ((0.5, (0, 1)), (0.5, (0, 2))))
+    cut, stages = paths.cut([[1.0] * 4, [0.5] * 2, [0.5] * 6], 4)
+    assert [(node.first, node.layers, node.searches) for node in cut.nodes] == [
+        (0, 2, ()),
+        (2, 2, (2,)),
+        (4, 2, ()),
+        (4, 2, ()),
+        (6, 4, ()),
+    ]
+    assert stages == ((0,), (1,), (2, 3), (4,))
+    assert cut.ways == ((0.5, (0, 1, 2)), (0.5, (0, 1, 3, 4)))
+    assert sum(node.layers for node in cut.nodes) == 12
+
+
+def test_balanced_stages_beat_those_between_exits() -> None:
+    """Eight layers between two exits."""
+    layers = Paths(
+        tuple(Node(8 * place, 8, reach) for place, reach in enumerate(REACH)),
+        tuple((path.share, path.groups) for path in PATHS),
+    )
+    cut, stages = layers.cut([[reach / 8] * 8 for reach in REACH], 4)
+    times = [[node.layers / 8 * t for t in TIMES[0]] for node in cut.nodes]
+    ways = [Path(share, way) for share, way in cut.ways]
+    run = simulate_depth(ways, times, policy="pipeline", sequences=1024, batch=64, tokens=60_000, stages=stages)
+    between = simulated("pipeline", 1024, 64, 60_000)
+    best = 4 / sum(REACH) * 64 / (LOAD + EACH * 64)
+    assert run.tokens_per_second > 1.3 * between.tokens_per_second
+    assert run.tokens_per_second == pytest.approx(best, rel=0.1)

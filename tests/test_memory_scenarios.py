@@ -11,7 +11,7 @@ import pytest
 from simulator.api import load, run
 from simulator.errors import InputError
 from simulator.hardware.catalogue import packaged_folder
-from simulator.report.sample_charts import figures
+from simulator.report.sample_charts import charts_of
 
 
 @cache
@@ -45,7 +45,7 @@ def test_depth_saves_time_alone_and_in_gathered_batches() -> None:
     )
     assert lock_step < 1.06 * full < gathered
     assert all("no law of its loss" in s["warnings"][0] for s in found if s["model"] == "early exit, gathered")
-    assert set(figures(report("depth-vs-batching", "model[*].batch=[1, 16, 64]"))) == {"batches"}
+    assert set(charts_of(report("depth-vs-batching", "model[*].batch=[1, 16, 64]"))) == {"batches"}
 
 
 EVENTS = """\
@@ -70,10 +70,44 @@ def test_events_agree_with_the_closed_forms_that_steps_are_priced_with(tmp_path:
         assert rate(found, "lock events", batch, "one") == pytest.approx(rate(found, "lock", batch, "one"), rel=0.02)
         even = rate(found, "gathered", batch, "one")
         assert rate(found, "gathered events", batch, "one") == pytest.approx(even, rel=0.02)
+        joules = {s["model"]: s["energy_per_sample_j"] for s in found if s["batch"] == batch}
+        assert joules["lock events"] == pytest.approx(joules["lock"], rel=0.02)
+        assert joules["gathered events"] == pytest.approx(joules["gathered"], rel=0.02)
     pipeline = next(s for s in found if (s["model"], s["batch"]) == ("pipeline", 32))
     assert pipeline["chips"] == 3
     assert pipeline["groups_busy"][0] > 0.97
     assert 1.5 < pipeline["samples_per_s"] / rate(found, "lock", 32, "one") < 3
+    for summary in found:
+        assert sum(summary["energy_by_component_j"].values()) == pytest.approx(summary["energy_j"])
+        assert sum(summary["bound_by"].values()) == pytest.approx(1.0)
+
+
+TREE = """\
+task: classes
+model:
+  - {kind: decode, name: lock, BASE}
+  - {kind: decode, name: events, BASE, events: lock_step}
+  - {kind: decode, name: pipeline, BASE, events: pipeline, in_flight: 128}
+  - {kind: decode, name: balanced, BASE, events: pipeline, stages: 5, in_flight: 128}
+machines: [{hardware: h100-sxm-8, name: one, tp: 1}]
+"""
+FORKS = """{kind: layer_tree, search: fork, root: {layers: 8, branches: [{share: 0.5, layers: 4},
+     {share: 0.5, layers: 8, branches: [{share: 0.5, layers: 4}, {share: 0.5, layers: 16}]}]}}"""
+
+
+def test_tokens_that_turn_at_forks_are_followed_in_events_and_take_the_closed_form_s_time_and_joules(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(TREE.replace("BASE", f"base: llama-3.1-8b, batch: [1, 32], context: 512, depth: {FORKS}"))
+    found = [result.summary for result in run(load(path)).runs]
+    for batch in (1, 32):
+        closed, events, pipeline, balanced = (s for s in found if s["batch"] == batch)
+        for key in ("samples_per_s", "energy_per_sample_j"):
+            assert events[key] == pytest.approx(closed[key], rel=0.02), (batch, key)
+        assert pipeline["chips"] == balanced["chips"] == 5
+        assert balanced["samples_per_s"] > 1.1 * pipeline["samples_per_s"]
+        assert min(balanced["stages_busy"]) > min(pipeline["stages_busy"])
 
 
 @pytest.mark.parametrize(
@@ -82,13 +116,19 @@ def test_events_agree_with_the_closed_forms_that_steps_are_priced_with(tmp_path:
         ("BASE, batching: lock_step}", "base: llama-3.1-8b, depth: {kind: full}", "events are of tokens with early"),
         ("events: pipeline", "events: lock_step", "in_flight belongs to events"),
         ("events: pipeline", "events: pipelines", "did you mean 'pipeline'"),
+        ("events: lock_step", "events: lock_step, stages: 2", "stages belong to events: pipeline"),
+        (
+            "events: pipeline",
+            "events: pipeline, stages: 40",
+            r"8:\d+: 40 stages are more than the 32 layers.*32 or less",
+        ),
     ],
 )
 def test_events_that_mean_nothing_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(EVENTS.replace(old, new).replace("BASE", BASE + "{8: 0.25}"))
     with pytest.raises(InputError, match=message):
-        load(path)
+        run(load(path))
 
 
 def test_a_table_in_dram_costs_little_and_a_slow_disk_much() -> None:
@@ -142,6 +182,6 @@ def test_three_classes_are_bound_by_different_things() -> None:
     found = summaries("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]")
     bound = {s["kind"]: max(s["bound_by"], key=s["bound_by"].get) for s in found}
     assert bound["jacobi"] == "hbm"
-    assert set(figures(report("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]"))) == {
-        "samples"
-    }
+    assert set(
+        charts_of(report("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]"))
+    ) == {"samples"}

@@ -27,16 +27,23 @@ class Path:
 
 @dataclass(frozen=True)
 class DepthRun:
-    """What came out. busy: share of the time that each group ran; batch: tokens of its mean run."""
+    """What came out. busy: share of the time that each group ran; runs[group][tokens]:
+    how many runs it had with so many."""
 
-    tokens_per_second: float
+    emitted: int
+    elapsed_s: float
     busy: tuple[float, ...]
-    batch: tuple[float, ...]
+    runs: tuple[tuple[int, ...], ...]
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens that left the last group of their path."""
+        return self.emitted / self.elapsed_s
 
-def prefixes(exits: Sequence[float]) -> tuple[Path, ...]:
-    """Paths of early exits: exits[g] of the tokens leave after group g."""
-    return tuple(Path(share, tuple(range(last + 1))) for last, share in enumerate(exits) if share > 0)
+    @property
+    def batch(self) -> tuple[float, ...]:
+        """Tokens of each group's mean run."""
+        return tuple(sum(n * count for n, count in enumerate(runs)) / max(1, sum(runs)) for runs in self.runs)
 
 
 def simulate_depth(
@@ -47,13 +54,15 @@ def simulate_depth(
     sequences: int,
     batch: int,
     tokens: int,
+    stages: Sequence[Sequence[int]] | None = None,
     seed: int = 0,
 ) -> DepthRun:
     """Run until so many tokens are out.
 
     lock_step    all sequences together, group after group (a batch of `sequences`): a group runs if any token needs it
     depth_wise   one machine runs the group with most tokens waiting (the deepest of several), `batch` of them at most
-    pipeline     every group has chips of its own and takes up to `batch` of the tokens that wait for it
+    pipeline     every group, or every one of `stages` for its groups, has chips of its own and takes up to `batch` of
+                 the tokens that wait for it (for the group with most of them)
     Raise ValueError where `seconds` does not reach `batch` tokens, or `sequences` in lock step.
     """
     most = sequences if policy == "lock_step" else batch
@@ -66,12 +75,11 @@ def simulate_depth(
     elif policy == "depth_wise":
         env.process(_serve(floor, range(len(seconds)), batch))
     else:
-        for group in range(len(seconds)):
-            env.process(_serve(floor, (group,), batch))
+        for groups in stages or [(group,) for group in range(len(seconds))]:
+            env.process(_serve(floor, groups, batch))
     env.run(until=floor.finished)
     busy = np.minimum(floor.busy / env.now, 1.0)  # the last run may not be over
-    batch_mean = floor.served / np.maximum(floor.runs, 1)
-    return DepthRun(floor.emitted / env.now, tuple(busy.tolist()), tuple(batch_mean.tolist()))
+    return DepthRun(floor.emitted, env.now, tuple(busy.tolist()), tuple(map(tuple, floor.runs)))
 
 
 class _Floor:
@@ -94,8 +102,7 @@ class _Floor:
         self.emitted = 0
         self.finished = env.event()
         self.arrived = env.event()
-        self.runs = np.zeros(len(seconds))
-        self.served = np.zeros(len(seconds))
+        self.runs = [[0] * len(table) for table in seconds]
         self.busy = np.zeros(len(seconds))
         for _ in range(sequences):
             self.start()
@@ -115,8 +122,7 @@ class _Floor:
     def run(self, group: int, tokens: int) -> simpy.Timeout:
         """Count a run, and the time that it takes."""
         took = self.seconds[group][tokens]
-        self.runs[group] += 1
-        self.served[group] += tokens
+        self.runs[group][tokens] += 1
         self.busy[group] += took
         return self.env.timeout(took)
 

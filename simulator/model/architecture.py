@@ -14,7 +14,7 @@ from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
-from simulator.model.use import ALWAYS, Use
+from simulator.model.use import ALWAYS, PathSearch, Use
 
 TENSOR_CLASSES = ("embedding", "attention", "ffn", "expert", "router", "head", "norm")
 
@@ -78,6 +78,7 @@ class Architecture:
     heads               how often the head is evaluated for a token that is emitted
     cycles              rounds of the serving loop for a token that a sequence emits (below 1: several a round)
     prompts_in_full     every prompt token passes every layer once, whatever tokens that are generated do
+    searches            where tokens turn to different layers
     """
 
     name: str
@@ -98,6 +99,7 @@ class Architecture:
     heads: tuple[Use, ...] = (ALWAYS,)
     cycles: float = 1.0
     prompts_in_full: bool = False
+    searches: tuple[PathSearch, ...] = ()
 
     @property
     def layer_count(self) -> int:
@@ -139,6 +141,7 @@ class Architecture:
             for part in (layer.attention, layer.ffn):
                 for tensor, count in (part.parameters(self.hidden_size, parallelism) if part else {}).items():
                     counts[tensor] = counts.get(tensor, 0.0) + own * count
+        counts["router"] += float(sum(search.width * self.hidden_size for search in self.searches))
         return counts
 
     def parameters_by_class(self) -> dict[str, int]:
@@ -163,6 +166,7 @@ class Architecture:
                 idle += own * (whole - reach * layer.ffn.active_parameters(hidden))
             if layer.attention:
                 idle += own * (1.0 - reach) * sum(layer.attention.parameters(hidden).values())
+        idle += sum(search.width * self.hidden_size * (1.0 - search.use.reach) for search in self.searches)
         return self.total_parameters() - round(idle)
 
     def weight_bytes(self, precision: Precision) -> dict[str, float]:
@@ -251,6 +255,8 @@ class Architecture:
             operations.append(_norm("embedding norm", tokens, hidden, 1, parallelism.tp))
         for layer in self.layers:
             operations += self._layer(layer, share, all_tokens, parallelism, precision, zipf)
+        for search in self.searches:
+            operations += self._search(search, tokens, all_tokens, parallelism, precision)
         if parallelism.pp > 1:
             size = tokens * (hidden * ACTIVATION_BYTES)
             stage = parallelism.tp * parallelism.dp
@@ -298,6 +304,18 @@ class Architecture:
                 Visit(hidden, here.tokens, all_tokens * part, parallelism, precision, zipf, before, runs)
             )
         return operations
+
+    def _search(
+        self, search: PathSearch, tokens: Array, all_tokens: Array, parallelism: Parallelism, precision: Precision
+    ) -> list[Operation]:
+        """Scores of the ways, and hidden states read and written in the order of the ways that they take."""
+        rows, runs, stored = tokens * search.use.share(all_tokens), search.use.times(all_tokens), "router"
+        format, width = precision.format_of(stored), float(search.width)
+        moved = rows * (2 * self.hidden_size * ACTIVATION_BYTES)
+        return [
+            Matmul("path search", rows, width, self.hidden_size, format, stored, 1.0, runs),
+            Vector("path order", rows * width, moved, runs, parallelism.tp),
+        ]
 
     def _copied_keys(
         self, layer: Layer, tokens: Array, all_tokens: Array, parallelism: Parallelism, precision: Precision

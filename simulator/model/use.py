@@ -54,3 +54,11 @@ class Use:
 
 
 ALWAYS = Use()
+
+
+@dataclass(frozen=True)
+class PathSearch:
+    """A product with hidden x `width` that finds which of `width` ways a token takes, and the tokens' new order."""
+
+    width: int
+    use: Use

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from simulator.model.depth.early_exit import EarlyExit
+from simulator.model.depth.layer_tree import LayerTree
 from simulator.model.recommender import Recommender
 from simulator.model.solver import Jacobi, Pinn
 from simulator.quantity import Rate
@@ -44,19 +45,24 @@ class Decode(ModelChoice):
     iterations: Count = 1000
     events: Literal["lock_step", "depth_wise", "pipeline"] | None = Field(
         None,
-        description="Of a model with early exits: each token's own depth, as events. pipeline: the layers between two "
-        "exits on chips of their own, so many times those of the layout.",
+        description="Of a model with early exits or a tree of layers: each token's own depth, as events. pipeline: the "
+        "layers between two exits or forks on chips of their own, so many times those of the layout.",
+    )
+    stages: Count | None = Field(
+        None, description="Of a pipeline: so many stages, cut where they carry equal loads; exits may lie inside them."
     )
     in_flight: Annotated[int, Field(gt=0, le=1_000_000)] | None = Field(
         None, description="Sequences that `events` holds; four batches when left out."
     )
 
     @model_validator(mode="after")
-    def _exits(self) -> Decode:
-        if self.events is not None and not isinstance(self.depth, EarlyExit):
-            raise ValueError("events are of tokens with early exits; write depth: {kind: early_exit, ...}")
+    def _events(self) -> Decode:
+        if self.events is not None and not isinstance(self.depth, EarlyExit | LayerTree):
+            raise ValueError("events are of tokens with early exits or a tree; write depth: {kind: early_exit, ...}")
         if self.in_flight is not None and self.events in (None, "lock_step"):
             raise ValueError("in_flight belongs to events: depth_wise or pipeline; in lock step it is the batch")
+        if self.stages is not None and self.events != "pipeline":
+            raise ValueError("stages belong to events: pipeline; leave them out, or write it")
         return self
 
     @property

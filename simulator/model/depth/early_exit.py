@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from simulator.model.architecture import Architecture, group_layers
 from simulator.model.depth.kind import Batching, Depth, Share
+from simulator.model.depth.paths import Node, Paths
 from simulator.model.use import ALWAYS, Filled, Use
 from simulator.quantity import Known
 
@@ -68,6 +70,15 @@ class EarlyExit(Depth):
         """Share of the tokens that passes each layer."""
         exits = self.shares(layers)
         return [max(0.0, 1.0 - sum(share for after, share in exits.items() if after <= i)) for i in range(layers)]
+
+    def paths(self, layers: int) -> Paths:
+        """The layers between two exits are nodes; all ways are beginnings of the longest one."""
+        shares, reach = self.shares(layers), self.reach(layers)
+        nodes = tuple(
+            Node(first, after - first, reach[first]) for first, after in pairwise([0, *shares, layers]) if reach[first]
+        )
+        leaving = [*shares.values(), max(0.0, 1.0 - sum(shares.values()))]
+        return Paths(nodes, tuple((s, tuple(range(last + 1))) for last, s in enumerate(leaving) if s > 0))
 
     def applied(self, model: Architecture) -> Architecture:
         """Layers used by those who reach them; heads at the exits where they decide."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from simulator.model.architecture import Architecture
+from simulator.model.depth.paths import Paths
 from simulator.quantity import Known, quantity
 from simulator.strict import Strict
 
@@ -26,6 +27,10 @@ class Depth(Strict):
     """How many of a model's layers a token passes. `applied` gives the model whose layers are used so."""
 
     kind: str
+
+    def paths(self, layers: int) -> Paths | None:
+        """The ways of tokens through a model of so many layers; None where no token can be followed alone."""
+        return None
 
     @abstractmethod
     def applied(self, model: Architecture) -> Architecture:
