@@ -39,6 +39,7 @@ from simulator.model.quality import quality
 from simulator.model.recommender import Recommender
 from simulator.model.samples import SampleModel, SolverModel
 from simulator.model.solver import Jacobi, Pinn
+from simulator.problems import Location
 from simulator.progress import Progress, untold
 from simulator.provenance import label_counts, weakest
 from simulator.quantity import format_quantity
@@ -110,15 +111,7 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
             place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
             with noting(problems, source.where(place)):
                 language[index] = model.build(folders, source.where, place)
-                if model.context >= language[index].max_context:
-                    most = language[index].max_context - 1
-                    what = f"context {model.context} is too long for {language[index].name}"
-                    problems.append(Problem(what, source.where((*place, "context")), f"write {most} or less"))
-                ways = model.depth.paths(language[index].layer_count) if model.depth else None
-                most = sum(node.layers for node in ways.nodes) if ways else 0
-                if model.stages is not None and model.stages > most:
-                    what = f"{model.stages} stages are more than the {most} layers of {language[index].name}"
-                    problems.append(Problem(what, source.where((*place, "stages")), f"write {most} or less"))
+                problems += _of_decoding(model, language[index], source, place)
     for (_, machine), architecture in ((pair, a) for pair in machines for a in language.values()):
         problems += machine.parallelism.check(architecture, source.where(("machines",)))
     if problems:
@@ -138,6 +131,21 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
     if too_large:
         raise CapacityError("\n".join(too_large))
     return cases
+
+
+def _of_decoding(model: Decode, architecture: Architecture, source: Source, place: Location) -> list[Problem]:
+    """What a language model of that shape cannot do."""
+    found = []
+    most = architecture.max_context - 1
+    if model.context > most:
+        what = f"context {model.context} is too long for {architecture.name}"
+        found.append(Problem(what, source.where((*place, "context")), f"write {most} or less"))
+    ways = model.depth.paths(architecture.layer_count) if model.depth else None
+    layers = sum(node.layers for node in ways.nodes) if ways else 0
+    if model.stages is not None and model.stages > layers:
+        what = f"{model.stages} stages are more than the {layers} layers of {architecture.name}"
+        found.append(Problem(what, source.where((*place, "stages")), f"write {layers} or less"))
+    return found
 
 
 def _traffic(queries: Queries) -> Traffic:

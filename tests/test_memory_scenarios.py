@@ -120,7 +120,7 @@ def test_tokens_that_turn_at_forks_are_followed_in_events_and_take_the_closed_fo
         (
             "events: pipeline",
             "events: pipeline, stages: 40",
-            r"8:\d+: 40 stages are more than the 32 layers.*32 or less",
+            r"7:\d+: 40 stages are more than the 32 layers.*32 or less",
         ),
     ],
 )
