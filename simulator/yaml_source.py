@@ -54,11 +54,12 @@ class Marked:
 
 @dataclass(frozen=True)
 class Source:
-    """What a YAML file says (`data`) and where it says it (`marks`)."""
+    """What a YAML file says (`data`), and where (`marks`). `files`: it and those that it extends, nearest first."""
 
     path: str
     data: Any
     marks: Marked
+    files: tuple[str, ...] = ()
 
     def where(self, location: Location = (), *, key: bool = False) -> Where:
         """The place of the value at `location`, or of its nearest known ancestor; with `key` that of its key."""
@@ -81,7 +82,7 @@ class Source:
         past the end of a list.
         """
         marks = _put(self.marks, location, parse_yaml(text, name, error).marks, Where(name), error)
-        return Source(self.path, marks.plain(), marks)
+        return replace(self, data=marks.plain(), marks=marks)
 
 
 def parse_yaml(text: str, name: str, error: type[InputError] = InputError) -> Source:
@@ -278,8 +279,10 @@ def _plain(text: str) -> Any:
 
 
 def _finished(marks: Marked, path: str, error: type[InputError], find: Callable[[str], Path | None] | None) -> Source:
-    marks = _extended(marks, path, error, find, (Path(path).resolve(),), {})
-    return Source(path, marks.plain(), marks)
+    read: dict[Path, Marked] = {}
+    marks = _extended(marks, path, error, find, (Path(path).resolve(),), read)
+    below = [mark.where.file for mark in reversed(read.values())]  # a file is put there after those that it extends
+    return Source(path, marks.plain(), marks, (path, *below))
 
 
 def _extended(

@@ -155,6 +155,21 @@ def test_what_the_users_own_stack_states_holds_on_every_chip(tmp_path: Path) -> 
     assert here.streaming["bf16"] == 0.6
 
 
+def test_of_what_several_files_state_the_nearest_holds(tmp_path: Path) -> None:
+    """A parent's number for all chips holds over a grandparent's `on:`, a parent's `on:` over both."""
+    grandparent = MINE.format(below=packaged("vllm-2025")).replace("name: mine", "name: grandparent") + ON_H100
+    (tmp_path / "grandparent.stack.yaml").write_text(grandparent)
+    (tmp_path / "parent.stack.yaml").write_text(
+        "extends: grandparent\nname: parent\nstep_overhead: 1 ms\nkv_streaming: 0.5\nstreaming: {fp8: 0.9}\n"
+        "on: {H100 SXM5 80GB: {kv_streaming: 0.7}}\n"
+    )
+    (tmp_path / "mine.stack.yaml").write_text("extends: parent\nname: mine\ncollectives: {launch: 1 us}\n")
+    here = Stacks([tmp_path]).load("mine").on_profile(Catalogue().load("h100-sxm-8"))
+    assert (here.step_overhead, here.kv_streaming) == (1e-3, 0.7)
+    assert (here.streaming["fp8"], here.streaming["bf16"]) == (0.9, 0.6)
+    assert here.collectives.launch == 1e-6
+
+
 @pytest.fixture(scope="module")
 def chips() -> set[str]:
     catalogue = Catalogue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,22 +73,23 @@ class Stacks:
             raise StackError(unknown("stack", name, known, where))
         if name not in self._loaded:
             source = read_yaml(known[name], error=StackError, find=lambda other: known.get(Path(other).stem))
-            self._loaded[name] = validate(Stack, _own_first(source), error=StackError)
+            self._loaded[name] = validate(Stack, _nearest_first(source), error=StackError)
         return self._loaded[name]
 
 
-def _own_first(source: Source) -> Source:
-    """What a file states for all chips holds over what the files that it extends state for single ones."""
+def _nearest_first(source: Source) -> Source:
+    """Of all files that state a number the nearest holds, and within that file the entry of a single chip."""
     whole = source.marks.value
     chips = whole.get("on") if isinstance(whole, dict) else None
     if chips is None or not isinstance(chips.value, dict):
         return source
-    left = {name: _without_outdone(mark, source.marks, source.path) for name, mark in chips.value.items()}
+    distance = {file: index for index, file in enumerate(source.files)}
+    left = {name: _without_outdone(mark, source.marks, distance) for name, mark in chips.value.items()}
     marks = replace(source.marks, value={**whole, "on": replace(chips, value=left)})
-    return Source(source.path, marks.plain(), marks)
+    return replace(source, data=marks.plain(), marks=marks)
 
 
-def _without_outdone(part: Marked, whole: Marked, file: str) -> Marked:
+def _without_outdone(part: Marked, whole: Marked, distance: Mapping[str, int]) -> Marked:
     if not (isinstance(part.value, dict) and isinstance(whole.value, dict)):
         return part
     left = {}
@@ -97,7 +98,7 @@ def _without_outdone(part: Marked, whole: Marked, file: str) -> Marked:
         if above is None:
             left[key] = mark
         elif isinstance(mark.value, dict) and isinstance(above.value, dict) and "value" not in above.value:
-            left[key] = _without_outdone(mark, above, file)
-        elif above.where.file != file or mark.where.file == file:
+            left[key] = _without_outdone(mark, above, distance)
+        elif distance[mark.where.file] <= distance[above.where.file]:
             left[key] = mark
     return replace(part, value=left)
