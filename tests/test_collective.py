@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.cost.amount import NETWORK
 from simulator.cost.collective import collective, collective_seconds
 from simulator.cost.grid import axis_by_axis
 from simulator.cost.machine import Machine
@@ -17,7 +18,7 @@ from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.fabric import Fabric
 from simulator.model.operation import Collective
-from simulator.model.parallelism import Parallelism
+from simulator.model.parallelism import Parallelism, all_reduce
 from simulator.quantity import Known
 from simulator.stack.parameters import Collectives
 from simulator.stack.stack import Stacks
@@ -169,6 +170,19 @@ def test_long_all_reduces_on_h100_are_near_nccl(n: int, elements: int, milliseco
     tolerance = 0.25 if n == 8 and elements > 2**24 else 0.15
     seconds = collective(Collective("sum", "all_reduce", 2.0 * elements, n), h100(n)).total_seconds
     assert seconds == pytest.approx(milliseconds * 1e-3, rel=tolerance)
+
+
+def test_vectors_of_tokens_are_sent_in_whole_tiles() -> None:
+    """One token costs what 32 do and 33 what 64 do; a message that is not of vectors stays as it is."""
+    machine = Machine(CATALOGUE.load("wormhole-t3000"), STACKS.load("tt-metal-2025"), Parallelism(tp=8))
+    tokens = np.array([0.0, 1.0, 32.0, 33.0, 64.0])
+    (operation,) = all_reduce("sum", tokens, 4096, 8, 1.0)
+    amount = collective(operation, machine)
+    assert amount.sent / (2 * 7 / 8 * 4096 * 2) == pytest.approx([0.0, 32.0, 32.0, 64.0, 64.0])
+    none, one, tile, more, two = amount.seconds[NETWORK]
+    assert none == 0.0 < one == tile < more == two
+    plain = collective(Collective("sum", "all_reduce", tokens * 8192, 8), machine)
+    assert plain.sent == pytest.approx(2 * 7 / 8 * 8192 * tokens)
 
 
 def wormhole_line(n: int, size: float) -> float:

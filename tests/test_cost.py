@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulator.cost.access import gather, stream
 from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
 from simulator.cost.energy import marginal_joules
-from simulator.cost.host_floor import HostFloor
+from simulator.cost.host_floor import PARTS, HostFloor
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
 from simulator.cost.piece import largest
@@ -266,7 +266,10 @@ def test_the_table_of_steps_agrees_with_the_operations_themselves(case: str) -> 
             dict(zip(windows, map(float, pairs or [0] * len(windows)), strict=True)),
         )
         operations = model.forward(batch, chips.parallelism, precision, float(stack.expert_popularity))
-        expected = float(sum(cost_of(operation, chips).total_seconds for operation in operations))
+        layers_on = chips if pairs is None else chips.for_prompts
+        of_batch = [isinstance(o, Attention) or o.name == "head" for o in operations]
+        priced = [cost_of(o, chips if alike else layers_on) for o, alike in zip(operations, of_batch, strict=True)]
+        expected = float(sum(amount.total_seconds for amount in priced))
         expected += float(stack.step_overhead) + sparse * per_expert_layer
         expected += model.layer_count * (float(stack.layer_overhead) + float(stack.thread_overhead) * chips.cores)
         expected += outputs * float(stack.sequence_overhead)
@@ -275,10 +278,15 @@ def test_the_table_of_steps_agrees_with_the_operations_themselves(case: str) -> 
         expected += outputs * float(stack.sequence_layer_overhead) * model.layer_count
         if pairs is not None:
             expected += model.layer_count * float(stack.prefill_layer_overhead)
+        host = float(stack.host_floor)
+        if pairs is not None:
+            host += model.layer_count * float(stack.prefill_dispatch) * tp
+        expected = float(HostFloor(host, float(stack.host_norm)).joined(expected))
         ((_, got, _),) = table.pieces(
             tokens, outputs, [(k, 0) for k in keys], None if pairs is None else [(p, 0) for p in pairs], 1
         )
-        rounding = 0.5 * (4 + sum(keys) + sum(pairs or []))  # half a tick for each term of the sum
+        grain = PARTS if host else 1
+        rounding = 0.5 * grain * (4 + sum(keys) + sum(pairs or []))  # half a grain for each term of the sum
         assert got == pytest.approx(expected * TICKS_PER_SECOND, rel=1e-11, abs=rounding)
 
 
@@ -288,6 +296,29 @@ def step_s(chips: Machine, model: str, tokens: int, keys: int = 0, pairs: int | 
     outputs = tokens if pairs is None else 1
     ((_, ticks, _),) = table.pieces(tokens, outputs, [(keys, 0)], None if pairs is None else [(pairs, 0)], 1)
     return ticks / TICKS_PER_SECOND
+
+
+def test_a_prompt_streams_weights_at_the_rate_of_its_own_kernels() -> None:
+    """One token as a prompt: its layers at half the rate, the head as ever."""
+    numbers = {"stack__prefill_layer_overhead": 0.0, "stack__host_floor": 0.0, "stack__overlap": 1.0}
+    same, slow = (
+        machine(**numbers, stack__streaming__bf16=0.8, stack__prefill_streaming=table)
+        for table in ({}, {"default": 0.4})
+    )
+    decode, prompt = (step_s(chips, "llama-3.1-8b", 1) for chips in (same, slow))
+    assert prompt == decode
+    weights = 32 * (4096 * (2 * 4096 + 2 * 1024) + 3 * 4096 * 14336) * 2
+    more = step_s(slow, "llama-3.1-8b", 1, 0, 1) - step_s(same, "llama-3.1-8b", 1, 0, 1)
+    assert more == pytest.approx(weights / (0.8 * BANDWIDTH), rel=1e-6)
+
+
+def test_prompts_wait_for_a_host_that_launches_their_layers_chip_after_chip() -> None:
+    quick, slow = (machine(tp=8, stack__prefill_dispatch=each, stack__host_norm=4.0) for each in (0.0, 1e-3))
+    assert step_s(slow, "llama-3.1-8b", 8) == pytest.approx(step_s(quick, "llama-3.1-8b", 8), rel=1e-9)
+    host = float(slow.stack.host_floor) + 8 * 32 * 1e-3
+    assert step_s(slow, "llama-3.1-8b", 8, 0, 36) == pytest.approx(host, rel=1e-2)
+    long = [step_s(chips, "llama-3.1-70b", 65536, 0, 65536**2 // 2) for chips in (quick, slow)]
+    assert long[1] == pytest.approx(long[0], rel=1e-3)  # the device is busy for longer
 
 
 def test_a_lower_power_limit_lengthens_prefill_and_never_shortens() -> None:

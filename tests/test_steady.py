@@ -20,7 +20,7 @@ from simulator.model.zoo import load_model
 from simulator.stack.stack import Stacks
 from simulator.study.sweep import sweep
 
-PLACES = {"h100-sxm-8": 1, "xeon-6980p-2s": 2, "tpu-v6e-16": 4}
+PLACES = {"h100-sxm-8": 1, "xeon-6980p-2s": 2, "tpu-v6e-16": 4, "wormhole-t3000": 8}
 
 
 def machine(name: str) -> Machine:

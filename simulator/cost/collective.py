@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial, reduce
 from math import ceil
 
@@ -32,6 +33,9 @@ def collective(operation: Collective, machine: Machine) -> Amount:
     n = operation.group
     if n <= 1:
         return Amount()
+    if operation.row_bytes:
+        rows = machine.in_tiles(operation.bytes / operation.row_bytes)
+        operation = replace(operation, bytes=rows * operation.row_bytes)
     seconds = group_seconds(operation, machine.profile, machine.stack.collectives)
     seconds = np.where(np.asarray(operation.bytes) > 0, seconds, 0.0)
     sent = operation.bytes * (PASSES.get(operation.pattern, n / (n - 1)) * (n - 1) / n)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil
+
+import numpy as np
 
 from simulator.cost.place import Placement
 from simulator.cost.product import Tiling, tiling_of
@@ -13,6 +15,7 @@ from simulator.errors import ScenarioError, StackError, unknown
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
 from simulator.model.number_format import tensor_class
+from simulator.model.operation import Array
 from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack, of_format
 
@@ -61,6 +64,19 @@ class Machine:
                     f"the {tensor} in {', '.join(place.shares)} cannot be cached in {place.near.tier} of "
                     f"'{self.profile.name}', which is no nearer; cache it in a nearer tier, or leave `cache` out"
                 )
+
+    @cached_property
+    def for_prompts(self) -> Machine:
+        """What a step that holds a prompt runs on: the stack's kernels for prompts may stream weights otherwise."""
+        stack = self.stack
+        if not stack.prefill_streaming:
+            return self
+        return replace(self, stack=stack.model_copy(update={"streaming": stack.prefill_streaming}))
+
+    def in_tiles(self, rows: Array) -> Array:
+        """Rows of a tensor in whole tiles of the stack."""
+        tile = float(self.stack.tile_rows)
+        return rows if tile == 1.0 else np.ceil(np.asarray(rows) / tile) * tile
 
     @property
     def memory(self) -> MemoryTier:

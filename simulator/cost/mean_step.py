@@ -7,7 +7,7 @@ import numpy as np
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.energy import joules_above_idle, marginal_joules
 from simulator.cost.machine import Machine
-from simulator.cost.step import cost_of_all, floor_of, per_layer, per_prompt, per_sequence
+from simulator.cost.step import cost_of, cost_of_all, floor_of, is_head, per_layer, per_prompt, per_sequence
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch
@@ -38,27 +38,36 @@ def mean_step(
     host = per_sequence(architecture, machine) * np.asarray(batch.outputs)
     host = host + per_prompt(with_prompt, machine) * np.minimum(prompts, 1.0)
     parts = [Amount({OVERHEAD: host})]
-    if with_prompt is architecture or np.all(prompts > 0):
-        parts.append(_layers(with_prompt, precision, machine, batch))
+    same = with_prompt is architecture and machine.for_prompts is machine
+    if same or not np.any(prompts):
+        parts.append(_layers(architecture, precision, machine, machine, batch))
+    elif np.all(prompts > 0):
+        parts.append(_layers(with_prompt, precision, machine, machine.for_prompts, batch))
     else:
-        parts.append(_layers(architecture, precision, machine, batch).times(prompts == 0))
-        if np.any(prompts):
-            parts.append(_layers(with_prompt, precision, machine, batch).times(prompts > 0))
+        parts.append(_layers(architecture, precision, machine, machine, batch).times(prompts == 0))
+        parts.append(_layers(with_prompt, precision, machine, machine.for_prompts, batch).times(prompts > 0))
     return add(parts)
 
 
-def _layers(model: Architecture, precision: Precision, machine: Machine, batch: Batch) -> Amount:
-    """The operations of a step, and the overheads of its layers."""
+def _layers(model: Architecture, precision: Precision, machine: Machine, inside: Machine, batch: Batch) -> Amount:
+    """The operations of a step, of its layers on `inside`, and the overheads of the layers."""
     overhead = per_layer(model, precision, machine, batch.tokens)
     operations = model.forward(batch, machine.parallelism, precision, float(machine.stack.expert_popularity))
-    return add([cost_of_all(operations, machine, overhead, model.layer_count), overhead])
+    head = [cost_of(operation, machine) for operation in operations if is_head(operation)]
+    layers = [operation for operation in operations if not is_head(operation)]
+    return add([cost_of_all(layers, inside, overhead, model.layer_count), *head, overhead])
 
 
-def seconds_of(step: Amount, architecture: Architecture, machine: Machine) -> np.ndarray:
-    """Seconds of steps: their work joined with the host's time, and at least what the power limit allows."""
+def seconds_of(step: Amount, architecture: Architecture, machine: Machine, prompts: Array = 0.0) -> np.ndarray:
+    """Seconds of steps, `prompts` in each: their work joined with the host's time, and at least what the power limit
+    allows."""
     power = machine.profile.chip.power
     limit = np.asarray(marginal_joules(step, machine)) / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(floor_of(architecture, machine).joined(step.total_seconds), limit))
+    seconds = floor_of(architecture, machine).joined(step.total_seconds)
+    if machine.stack.prefill_dispatch:
+        layers, some = architecture.for_prompts().layer_count, np.minimum(prompts, 1.0)
+        seconds = (1.0 - some) * seconds + some * floor_of(architecture, machine, layers).joined(step.total_seconds)
+    return np.asarray(np.maximum(seconds, limit))
 
 
 def joules_of(step: Amount, seconds: Array, machine: Machine) -> np.ndarray:

@@ -91,15 +91,15 @@ class Replica:
         context = self.prompt + np.asarray(self.output) / 2
         return mean_step(self.architecture, self.precision, self.machine, batch, context, prompts, self.prompt)
 
-    def _seconds(self, step: Amount) -> np.ndarray:
-        return seconds_of(step, self.architecture, self.machine)
+    def _seconds(self, step: Amount, prompts: np.ndarray | float) -> np.ndarray:
+        return seconds_of(step, self.architecture, self.machine, prompts)
 
     def _step(self, batch: np.ndarray) -> tuple[Amount, np.ndarray]:
         """The mean step of a batch, and its seconds."""
         prompts = batch / self.output
         share = np.minimum(1.0, prompts)
         alone, mixed = self._price(batch, 0.0), self._price(batch, np.maximum(1.0, prompts))
-        seconds = (1.0 - share) * self._seconds(alone) + share * self._seconds(mixed)
+        seconds = (1.0 - share) * self._seconds(alone, 0.0) + share * self._seconds(mixed, 1.0)
         return add([alone.times(1.0 - share), mixed.times(share)]), seconds
 
     def _state(
@@ -111,7 +111,7 @@ class Replica:
         busy: np.ndarray,
         saturated: np.ndarray,
     ) -> SteadyState:
-        first = busy * seconds / 2 + self._seconds(self._price(batch, 1.0))
+        first = busy * seconds / 2 + self._seconds(self._price(batch, 1.0), 1.0)
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
 

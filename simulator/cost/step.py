@@ -50,6 +50,12 @@ class StepCost:
     free: tuple[Array, Array] = (0.0, 0.0)
     free_keys: tuple[float, ...] = ()
     free_pairs: tuple[float, ...] = ()
+    prompt_floor: HostFloor | None = None  # in a step that holds a prompt; None: the same
+
+    def joined(self, work: Array, prompts: Array) -> Array:
+        """Seconds of steps of so much work; `prompts`: which of them hold some."""
+        alone = self.floor.joined(work)
+        return alone if self.prompt_floor is None else np.where(prompts, self.prompt_floor.joined(work), alone)
 
     def waiting(self, tokens: np.ndarray, keys: Sequence[Array], pairs: Sequence[Array] | None = None) -> Amount:
         """What steps wait for prefetches, beside what `tokens` holds: of so many tokens, keys and pairs by window."""
@@ -87,7 +93,7 @@ def cost_of_all(operations: Sequence[Operation], machine: Machine, layers: Amoun
     total = add(cost for _, cost in costs)
     if not waits.layers:
         return total
-    hiding = add([layers, *(cost for operation, cost in costs if not _is_head(operation))])
+    hiding = add([layers, *(cost for operation, cost in costs if not is_head(operation))])
     return add([total, waits.amount, waits.beyond(free_seconds(hiding, waits.tiers, machine) / layer_count)])
 
 
@@ -114,21 +120,23 @@ def step_cost(
     windows = architecture.windows
     zipf = float(stack.expert_popularity)
 
-    def price(model: Architecture, batch: Batch, wanted: Callable[[Operation], bool]) -> tuple[Amount, Waits]:
-        costs, waits = _priced([o for o in model.forward(batch, layout, precision, zipf) if wanted(o)], machine)
+    def price(
+        model: Architecture, on: Machine, batch: Batch, wanted: Callable[[Operation], bool]
+    ) -> tuple[Amount, Waits]:
+        costs, waits = _priced([o for o in model.forward(batch, layout, precision, zipf) if wanted(o)], on)
         return add(cost for _, cost in costs), waits
 
-    def of_tokens(model: Architecture) -> tuple[Amount, Waits, Array]:
+    def of_tokens(model: Architecture, on: Machine) -> tuple[Amount, Waits, Array]:
         """A table of tokens, what its fetches are waited for, and the time that a layer leaves them."""
-        layers = per_layer(model, precision, machine, count)
-        operations, waits = price(model, Batch(count), _is_of_layers)
+        layers = per_layer(model, precision, on, count)
+        operations, waits = price(model, on, Batch(count), _is_of_layers)
         hiding = _slower(add([operations, layers]).times(count > 0), longest)
         waits = waits.times(longest * (count > 0))
-        return add([hiding, waits.amount]), waits, free_seconds(hiding, waits.tiers, machine) / model.layer_count
+        return add([hiding, waits.amount]), waits, free_seconds(hiding, waits.tiers, on) / model.layer_count
 
     def of_contexts(model: Architecture, many: float, kind: str) -> tuple[Amount, ...]:
         batches = [Batch(many, 0.0, **{kind: one(window)}) for window in windows]
-        return tuple(_slower(price(model, batch, _is_attention)[0], longest) for batch in batches)
+        return tuple(_slower(price(model, machine, batch, _is_attention)[0], longest) for batch in batches)
 
     def left(prices: Sequence[Amount], model: Architecture) -> tuple[float, ...]:
         return tuple(float(free_seconds(one, waits.tiers, machine)) / model.layer_count for one in prices)
@@ -140,12 +148,12 @@ def step_cost(
     longest = ceil(architecture.layer_count / layout.pp) * layout.pp / architecture.layer_count
     count = np.arange(max_tokens + 1, dtype=float)  # without a token there is no step: row 0 costs nothing
     many = float(layout.dp * layout.pp)  # a batch that keeps every stage and copy busy
-    outputs, _ = price(architecture, Batch(many, np.arange(max_outputs + 1, dtype=float)), _is_head)
-    tokens, waits, free = of_tokens(architecture)
+    outputs, _ = price(architecture, machine, Batch(many, np.arange(max_outputs + 1, dtype=float)), is_head)
+    tokens, waits, free = of_tokens(architecture, machine)
     prompts = architecture.for_prompts()
     prefill, prompt_waits, prompt_free = Amount({OVERHEAD: per_prompt(prompts, machine)}), waits, free
-    if prompts is not architecture:
-        whole, prompt_waits, prompt_free = of_tokens(prompts)
+    if prompts is not architecture or machine.for_prompts is not machine:
+        whole, prompt_waits, prompt_free = of_tokens(prompts, machine.for_prompts)
         prefill = add([prefill, whole, tokens.times(-1.0)])
     keys, pairs = of_contexts(architecture, many, "decode_context"), of_contexts(prompts, many, "prefill_pairs")
     return StepCost(
@@ -160,6 +168,7 @@ def step_cost(
         free=(free, prompt_free),
         free_keys=left(keys, architecture),
         free_pairs=left(pairs, prompts),
+        prompt_floor=floor_of(architecture, machine, prompts.layer_count) if stack.prefill_dispatch else None,
     )
 
 
@@ -167,12 +176,13 @@ def _is_attention(operation: Operation) -> bool:
     return isinstance(operation, Attention)
 
 
-def _is_head(operation: Operation) -> bool:
+def is_head(operation: Operation) -> bool:
+    """Whether it makes tokens of hidden vectors: those that emit pass it, not all of the step."""
     return operation.name == "head"
 
 
 def _is_of_layers(operation: Operation) -> bool:
-    return not (_is_attention(operation) or _is_head(operation))
+    return not (_is_attention(operation) or is_head(operation))
 
 
 def _slower(amount: Amount, factor: float) -> Amount:
@@ -211,6 +221,9 @@ def per_prompt(prompts: Architecture, machine: Machine) -> float:
     return prompts.layer_count * float(machine.stack.prefill_layer_overhead)
 
 
-def floor_of(architecture: Architecture, machine: Machine) -> HostFloor:
-    """The host's time beside a step, once for each pass through the layers."""
-    return replace(host_floor(machine.stack), seconds=float(machine.stack.host_floor) * architecture.cycles)
+def floor_of(architecture: Architecture, machine: Machine, prompt_layers: float = 0.0) -> HostFloor:
+    """The host's time beside a step, once for each pass through the layers, and for each of so many layers that
+    prompts pass: their kernels are launched one by one, chip after chip, where decoding replays a captured graph."""
+    stack = machine.stack
+    launches = float(stack.prefill_dispatch) * prompt_layers * machine.parallelism.chips
+    return replace(host_floor(stack), seconds=float(stack.host_floor) * architecture.cycles + launches)

@@ -24,7 +24,8 @@ class StepTable:
         amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
         work = [np.asarray(amount.total_seconds) for amount in amounts]
         # Under a host floor work counts in multiples of PARTS ticks (57 fs), of which every share is a whole number.
-        grain = PARTS if cost.floor.seconds else 1
+        floors = (cost.floor, cost.prompt_floor or cost.floor)  # without and with a prompt
+        grain = PARTS if any(floor.seconds for floor in floors) else 1
         least = [_ticks(part / grain) * grain for part in work]
         limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
         # Where no part's energy needs more time than its work, no sum of parts does.
@@ -35,19 +36,20 @@ class StepTable:
             for late in (_waiting(cost, work, False), _waiting(cost, work, True))
         ]
         self._limit = [_Tariff(limit, count)] if capped else []
-        self._host = [(share, int(_ticks(seconds))) for share, seconds in cost.floor.tangents]
-        self._free_from = cost.floor.free_from_s * TICKS_PER_SECOND
+        self._host = [[(share, int(_ticks(seconds))) for share, seconds in floor.tangents] for floor in floors]
+        self._free_from = [floor.free_from_s * TICKS_PER_SECOND for floor in floors]
 
     def pieces(
         self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
     ) -> tuple[Piece, ...]:
         """Durations of `steps` steps: pieces (steps, first, increment)."""
-        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._work[pairs is not None]]
-        if max(lines)[0] < self._free_from:
+        prompt = pairs is not None
+        lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._work[prompt]]
+        if max(lines)[0] < self._free_from[prompt]:
             lines = [
                 (share * (first // PARTS) + host, share * (growth // PARTS))
                 for first, growth in lines
-                for share, host in self._host
+                for share, host in self._host[prompt]
             ]
         lines += [tariff.line(tokens, outputs, keys, pairs) for tariff in self._limit]
         if len(lines) == 1:

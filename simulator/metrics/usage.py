@@ -102,7 +102,7 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     decode = _amount(rows, cost, rows.decoding, np.minimum(rows.decoding, rows.outputs), False)
     work = whole.total_seconds
     longer = np.maximum(rows.busy_s - work, 0.0)
-    host = rows.steps * cost.floor.joined(work / rows.steps)
+    host = rows.steps * cost.joined(work / rows.steps, rows.prefill > 0)
     waits = np.where(rows.busy_s <= host * (1 + 1e-3), longer, np.minimum(longer, host - work))  # for the host
     seconds = dict(whole.seconds)
     seconds[OVERHEAD] = seconds.get(OVERHEAD, 0.0) + waits

@@ -137,6 +137,7 @@ class Collective:
     group: int
     repeat: Array = 1.0
     stride: int = 1
+    row_bytes: float = 0.0  # of one token's vector, where the message is made of such
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -115,4 +115,5 @@ def all_reduce(name: str, tokens: Array, hidden: int, group: int, repeat: Array)
     """The sum of [tokens, hidden] partial results over `group` chips; nothing for a group of one."""
     if group == 1:
         return []
-    return [Collective(name, "all_reduce", tokens * (hidden * ACTIVATION_BYTES), group, repeat)]
+    row = hidden * ACTIVATION_BYTES
+    return [Collective(name, "all_reduce", tokens * row, group, repeat, row_bytes=row)]

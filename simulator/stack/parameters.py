@@ -103,6 +103,11 @@ class Parameters(Block):
         description="True: what tensor parallelism copies on its chips is cut over them: hidden vectors between "
         "products and, over the batch, keys of fewer heads than chips (in time; capacity counts copies).",
     )
+    prefill_streaming: dict[str, Fraction] = Field(
+        default_factory=dict,
+        description="`streaming` in a step that holds a prompt, where other kernels multiply; absent: the same.",
+    )
+    tile_rows: Order = Field(Known(1.0), description="Rows of a tile: hidden vectors are sent in whole ones, padded.")
     activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
     far_streaming: dict[str, Fraction] = Field(
         {"default": Known(0.8)}, description="Share of the bandwidth or link of a tier beside the chip's own, by tier."
@@ -126,6 +131,9 @@ class Parameters(Block):
         default_factory=dict, description="Per layer with experts, by number format of the experts."
     )
     prefill_layer_overhead: Overhead = Field(NONE, description="Per layer, more, in a step that holds a prompt.")
+    prefill_dispatch: Overhead = Field(
+        NONE, description="Per layer and chip in a step that holds a prompt: the host's time beside the device."
+    )
     step_overhead: Overhead = Field(NONE, description="Per step, added.")
     host_floor: Overhead = Field(NONE, description="Time that the serving loop takes for a step, beside the device.")
     host_norm: Order = Field(

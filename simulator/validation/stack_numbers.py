@@ -40,7 +40,15 @@ USUAL = (
 )
 """Numbers that are fitted when none are named, where the stack has them."""
 
-_SHARES = ("streaming", "matmul.", "kv_streaming", "decode_attention", "prefill_attention", "expert_matmul")
+_SHARES = (
+    "streaming",
+    "prefill_streaming",
+    "matmul.",
+    "kv_streaming",
+    "decode_attention",
+    "prefill_attention",
+    "expert_matmul",
+)
 
 
 def number(stack: Stack, path: str) -> Known:

@@ -38,9 +38,9 @@ def step_costs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Seconds of each step and the joules of one chip in it: the same as the engine's table, but priced at these steps
     alone."""
-    columns = (
+    columns = [
         np.array([getattr(step, name) for step in steps]) for name in ("decoding", "context", "prompts", "length")
-    )
+    ]
     step = mean_step(architecture, precision, machine, *columns)
-    seconds = seconds_of(step, architecture, machine)
+    seconds = seconds_of(step, architecture, machine, columns[2])
     return seconds, seconds * float(machine.profile.chip.power.idle) + joules_of(step, seconds, machine)
