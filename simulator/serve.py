@@ -14,7 +14,7 @@ from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost, no_price
 from simulator.cost.placement import CapacitySheet, capacity
-from simulator.cost.step import step_cost
+from simulator.cost.step import StepCost, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
@@ -38,7 +38,7 @@ from simulator.model.quality import quality
 from simulator.progress import Progress, untold
 from simulator.provenance import changed, label_counts, weakest
 from simulator.report.result import Report, RunResult
-from simulator.scenario import MachineChoice, Money, Scenario, SloChoice
+from simulator.scenario import Limits, MachineChoice, Money, Scenario, SloChoice
 from simulator.scenario.model import build_model
 from simulator.scenario.placement import Places, placement
 from simulator.stack.stack import Stacks
@@ -252,25 +252,28 @@ def execute(
 ) -> RunResult:
     """Simulate one case and summarise it."""
     limits = scenario.limits
-    at_work = [replace(case.machine, busy=busy) for busy in range(1, case.machine.replicas + 1)]
-    costs = [
-        step_cost(case.architecture, case.precision, one, limits.max_num_batched_tokens, limits.max_num_seqs)
-        for one in (at_work if case.machine.contended else [case.machine])
-    ]
-    tables = [StepTable(cost, case.machine) for cost in costs]
+    tables: list[list[StepTable]] = []  # while so many replicas are at work, so many of them on one link
+    for busy in range(1, case.machine.replicas + 1 if case.machine.contended else 2):
+        row = [replace(case.machine, busy=busy, on_link=k) for k in range(1, min(busy, case.machine.beside) + 1)]
+        tables.append([StepTable(_step_cost(case, one, limits), case.machine) for one in row])
     records = simulate(
         case.requests,
-        tables[0],
+        tables[0][0],
         BatchLimits(limits.max_num_seqs, limits.max_num_batched_tokens),
         _kv_limits(case.sheet),
         replicas=case.choice.replicas,
         router=scenario.router,
         shared=tables[1:],
+        beside=case.machine.beside,
         exact=exact,
         progress=progress,
     )
-    spent = usage(records, costs[0], case.machine)
+    spent = usage(records, _step_cost(case, case.machine, limits), case.machine)
     return RunResult(_summary(case, scenario, objective, records, spent), records)
+
+
+def _step_cost(case: Case, machine: Machine, limits: Limits) -> StepCost:
+    return step_cost(case.architecture, case.precision, machine, limits.max_num_batched_tokens, limits.max_num_seqs)
 
 
 def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: RunRecords, spent: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def slower(step: MadeUpStep, times: int) -> MadeUpStep:
 
 
 def sharing(case: EngineCase, together: int = 2) -> EngineCase:
-    shared = tuple(slower(case.step, count) for count in range(2, together + 1))
+    shared = tuple((slower(case.step, count),) for count in range(2, together + 1))
     return replace(case, options={**case.options, "replicas": 3, "shared": shared})
 
 
@@ -46,13 +46,13 @@ def run(workload: object, **options: object) -> EngineCase:
 def test_one_user_alone_takes_the_closed_form() -> None:
     workload = requests([0.0, 5.0, 10.0], 10, 100)
     alone = run(workload).run()
-    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    shared = run(workload, replicas=2, router="round_robin", shared=((constant_step(0.02),),)).run()
     assert np.array_equal(alone.requests.finish_s, shared.requests.finish_s)
 
 
 def test_two_that_always_work_take_twice_the_time() -> None:
     workload = requests(0.0, [10, 10], [100, 100])
-    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    shared = run(workload, replicas=2, router="round_robin", shared=((constant_step(0.02),),)).run()
     first = shared.steps.step_seconds()
     assert shared.requests.finish_s == pytest.approx([100 * 0.02 - 0.01] * 2)  # the first step began alone
     assert first.max() < 0.0201
@@ -60,17 +60,59 @@ def test_two_that_always_work_take_twice_the_time() -> None:
 
 def test_the_second_speeds_up_when_the_first_is_done_and_work_is_conserved() -> None:
     workload = requests([0.0, 0.5], [10, 10], [100, 100])
-    shared = run(workload, replicas=2, router="round_robin", shared=(constant_step(0.02),)).run()
+    shared = run(workload, replicas=2, router="round_robin", shared=((constant_step(0.02),),)).run()
     finish = shared.requests.finish_s
     # 0.5 s alone = 50 steps; the other 50 take 1 s beside the second, which has then done 50 and does 50 more alone.
     assert abs(finish[0] - 1.5) < 0.03
     assert abs(finish[1] - 2.0) < 0.03
 
 
+@many
+@given(engine_cases())
+def test_neighbours_on_a_link_and_all_on_a_memory_fast_forward_as_they_step(case: EngineCase) -> None:
+    """Four replicas share a memory, each two of them a link: 1 + others on the memory + 2 for one on the link."""
+    shared = tuple(tuple(slower(case.step, n + 2 * (k - 1)) for k in range(1, min(n, 2) + 1)) for n in (2, 3, 4))
+    linked = replace(case, options={**case.options, "replicas": 4, "shared": shared, "beside": 2})
+    assert_same_run(linked.run(), linked.run(exact=True))
+
+
+def test_only_a_neighbour_behind_the_same_switch_slows_a_replica_down() -> None:
+    """Requests go to replicas 0, 1, 2 in turn; 0 and 1 share a link, 2 has the next one for itself."""
+    alone, half = constant_step(0.01), constant_step(0.02)
+    shared = ((alone, half), (alone, half), (alone, half))
+    workload = requests(0.0, [10, 10, 10], [100, 100, 100])
+    found = run(workload, replicas=4, router="round_robin", shared=shared, beside=2).run()
+    assert found.requests.finish_s == pytest.approx([2.0 - 0.01, 2.0 - 0.01, 1.0])
+
+
+def test_two_replicas_behind_one_switch_contend_in_a_scenario_and_one_is_the_closed_form(tmp_path: Path) -> None:
+    """Experts in DRAM behind PCIe: 1, 2 (on one switch), 4 (on two) replicas, and 2 with links of their own."""
+    scenario = tmp_path / "switch.yaml"
+    scenario.write_text(
+        """
+        model: {base: qwen3-30b-a3b, ffn: [{kind: moe, experts: 128, top_k: 8, width: 768, tier: ddr}]}
+        machines:
+          - {hardware: a100-sxm-80g-8, name: one, tp: 1}
+          - {hardware: a100-sxm-80g-8, name: two, tp: 1, replicas: 2}
+          - {hardware: a100-sxm-80g-8, name: four, tp: 1, replicas: 4}
+          - {hardware: a100-sxm-80g-8, name: apart, tp: 1, replicas: 2, change: {node.memory.ddr.link_shared_by: 1}}
+        traffic: {concurrency: 4, isl: 16, osl: 24, requests: 8}
+        router: round_robin
+        limits: {max_num_seqs: 1, max_num_batched_tokens: 16}
+        """
+    )
+    one, two, four, apart = (result.summary for result in simulate_all(load(str(scenario))).runs)
+    assert apart["tpot_p50_ms"] == pytest.approx(one["tpot_p50_ms"], rel=1e-6)
+    assert two["tpot_p50_ms"] == pytest.approx(2 * one["tpot_p50_ms"], rel=0.1)
+    assert two["makespan_s"] == pytest.approx(one["makespan_s"], rel=0.1)  # the link was busy all the time
+    assert four["tpot_p50_ms"] == pytest.approx(two["tpot_p50_ms"], rel=0.05)
+    assert two["bound_by"]["sharing"] > 0.4
+
+
 def test_a_step_of_many_replicas_costs_few_events() -> None:
     workload = requests(np.arange(40) * 0.2, 10, 200)
     case = EngineCase(workload, MadeUpStep(tariffs=(Tariff(MS),)), BatchLimits(8, 64), ROOMY, {})
-    shared = tuple(slower(case.step, count) for count in (2, 3, 4))
+    shared = tuple((slower(case.step, count),) for count in (2, 3, 4))
     records = replace(case, options={"replicas": 4, "shared": shared}).run()
     assert records.events < 12 * 40
 

@@ -206,6 +206,19 @@ def test_busy_replicas_share_what_the_node_holds_and_its_reads_a_second() -> Non
     assert float(np.asarray(gather(look, two).total_seconds)) == pytest.approx(2.0)
 
 
+def test_chips_behind_one_switch_share_its_link() -> None:
+    one = machine(hardware="a100-sxm-80g-8")
+    link = float(one.profile.node.memory[0].link or 0)
+    assert one.tiers["ddr"].bandwidth == link
+    assert machine(hardware="a100-sxm-80g-8", tp=2).tiers["ddr"].bandwidth == link / 2
+    assert machine(hardware="a100-sxm-80g-8", tp=8).tiers["ddr"].bandwidth == link / 2
+    replicas = replace(one, replicas=8, placement=Placement({"ffn": Place({"ddr": 1.0})}))
+    assert replicas.beside == 2
+    assert replace(replicas, busy=3).tiers["ddr"].bandwidth == link
+    assert replace(replicas, busy=3, on_link=2).tiers["ddr"].bandwidth == link / 2
+    assert replace(replicas, placement=Placement()).beside == 1
+
+
 def test_threads_read_and_multiply_their_share_and_are_no_more_than_the_cores() -> None:
     one = machine(hardware="epyc-7773x")
     alone, half = replace(one, threads=1), replace(one, threads=32)

@@ -33,6 +33,7 @@ class Machine:
     placement: Placement = field(default_factory=Placement)
     replicas: int = 1
     busy: int = 1  # of them, those that work at once
+    on_link: int = 1  # and of those, the ones behind the same link to the host
     threads: int | None = None  # of a CPU, on each chip; None: one a core
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ class Machine:
     @cached_property
     def tiers(self) -> dict[str, Tier]:
         """Name -> every tier in which tensors can lie, nearest first."""
-        return tiers_of(self.profile, self.parallelism, self.replicas, self.busy)
+        return tiers_of(self.profile, self.parallelism, self.replicas, self.busy, self.on_link)
 
     @property
     def contended(self) -> bool:
@@ -95,6 +96,12 @@ class Machine:
             return False
         used = [self.tiers[name] for name in self.placement.tiers]
         return bool(self.host_tier) or any(tier.memory.shared_by in ("node", "pool") for tier in used)
+
+    @property
+    def beside(self) -> int:
+        """Replicas behind one link to the host, the switch of a tier that is in use."""
+        shared = max((float(self.tiers[name].memory.link_shared_by) for name in self.placement.tiers), default=1.0)
+        return max(1, min(self.replicas, int(shared) // self.parallelism.chips))
 
     @property
     def main(self) -> Tier:

@@ -28,12 +28,14 @@ class Tier:
         return self.memory.tier
 
 
-def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1, busy: int = 1) -> dict[str, Tier]:
+def tiers_of(
+    profile: Profile, layout: Parallelism, replicas: int = 1, busy: int = 1, on_link: int = 1
+) -> dict[str, Tier]:
     """Name -> every tier that software can place tensors in, nearest first.
 
     The chip's own tiers; on a node of several sockets the other sockets' memory, read over the fabric; the node's tiers
-    at min(link, bandwidth / chips that read at once): the replica's on that node, and those of the other replicas that
-    are `busy`. Capacity is shared with all replicas of the node.
+    at min(link / chips on it, bandwidth / chips that read at once): the replica's, and those of the other replicas
+    that are `busy`, on the node, and of them `on_link` on the replica's own link. Capacity is shared with all replicas.
     """
     node = profile.node
     chips = min(layout.chips, node.chips)
@@ -53,6 +55,7 @@ def tiers_of(profile: Profile, layout: Parallelism, replicas: int = 1, busy: int
         shared = memory.shared_by in ("node", "pool")
         capacity = float(memory.capacity) * float(memory.usable) / (chips * replicas if shared else 1)
         readers = chips * busy if shared else 1
-        link = float("inf") if memory.link is None else float(memory.link)
+        behind = min(chips, float(memory.link_shared_by)) * on_link
+        link = float("inf") if memory.link is None else float(memory.link) / behind
         found.append(Tier(memory, capacity, min(float(memory.bandwidth) / readers, link), True, readers))
     return {tier.name: tier for tier in found}

@@ -36,7 +36,8 @@ def simulate(
     *,
     replicas: int = 1,
     router: str = "least_outstanding",
-    shared: Sequence[StepTime] = (),
+    shared: Sequence[Sequence[StepTime]] = (),
+    beside: int = 1,
     exact: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> RunRecords:
@@ -44,7 +45,8 @@ def simulate(
 
     Every request must fit the KV cache alone (`kv.longest`); the caller checks that. `exact` takes the stepping oracle
     in place of fast-forward. `shared`: the step times while 2, 3, ... replicas are at work on what each len(shared) + 1
-    of them share, in the order of their numbers. `progress(finished)` is called now and then.
+    of them share, in the order of their numbers, and 1, 2, ... of them on one link, of each `beside` replicas.
+    `progress(finished)` is called now and then.
     """
     prompts, outputs = (
         np.ascontiguousarray(tokens, dtype=np.int64).data for tokens in (workload.input_tokens, workload.output_tokens)
@@ -72,7 +74,7 @@ def simulate(
     fleet: list[Replica | ExactReplica] = []
     for number in range(replicas):
         if number % (len(shared) + 1) == 0:
-            sharing = Sharing((step, *shared))
+            sharing = Sharing(((step,), *shared), beside)
         fleet.append(kind(number, clock, sharing, batch, kv, log, finished))
         sharing.join(fleet[-1])
     with _collector_at_rest():

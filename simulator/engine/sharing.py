@@ -22,16 +22,17 @@ class Member(Protocol):
 
 
 class Sharing:
-    """The step times of replicas. `steps[n - 1]` holds while n of those that share are at work; one alone: no sharing.
+    """The step times of replicas. steps[n - 1][k - 1] holds while n of those that share are at work, k of them beside
+    each other on one link (each `beside` in the order of their numbers); one alone: no sharing.
 
     What is shared is shared out alike, and a step keeps the share that it began with: the one of all that were at work
     just before. So the order of what happens at one instant changes nothing.
     """
 
-    def __init__(self, steps: Sequence[StepTime]) -> None:
-        self._steps = steps
+    def __init__(self, steps: Sequence[Sequence[StepTime]], beside: int = 1) -> None:
+        self._steps, self._beside = steps, beside
         self.alone = len(steps) == 1
-        self.windows = steps[0].windows
+        self.windows = steps[0][0].windows
         self.changed_at = _NEVER  # steps that begin then keep the share of before for one step
         self._members: list[Member] = []
         self._work: dict[int, tuple[int, int]] = {}  # member -> (from, until) of its last spell of work
@@ -44,9 +45,13 @@ class Sharing:
     def at(self, member: Member, now: int) -> StepTime:
         """The step times for a step of `member` that begins at `now`."""
         if self.alone:
-            return self._steps[0]
-        others = (self._work[other.number] for other in self._members if other is not member)
-        return self._steps[sum(start < now <= end for start, end in others)]
+            return self._steps[0][0]
+        link, busy, near = member.number // self._beside, 0, 0
+        for number, (start, end) in self._work.items():
+            if start < now <= end and number != member.number:
+                busy += 1
+                near += number // self._beside == link
+        return self._steps[busy][near]
 
     def work(self, member: Member, now: int) -> None:
         """A member begins to work; at the instant at which it stopped, it goes on."""

@@ -54,6 +54,9 @@ class MemoryTier(Block):
     link: Bandwidth | None = Field(
         None, description="What one chip reads per direction when the tier is behind a host link (PCIe, C2C)."
     )
+    link_shared_by: Ratio = Field(
+        Known(1.0), description="Neighbouring chips that share one such link, behind a PCIe switch."
+    )
     energy: EnergyPerByte | None = Field(
         None, description="Marginal energy of a byte read, at the level of the chip's power; 0 where `active` holds it."
     )
