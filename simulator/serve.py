@@ -30,7 +30,7 @@ from simulator.metrics.money import money_summary
 from simulator.metrics.slo import Slo, preset
 from simulator.metrics.steady import saturation, steady_state
 from simulator.metrics.throughput import goodput, most_waiting, throughput
-from simulator.metrics.usage import usage, usage_summary
+from simulator.metrics.usage import moved_summary, usage, usage_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision, tensor_class
 from simulator.model.parallelism import Parallelism
@@ -315,6 +315,7 @@ def _summary(case: Case, scenario: Scenario, objective: Slo | None, records: Run
         **goodput(requests, objective),
         "slo": objective.summary() if objective else None,
         **used,
+        "moved_per_output_token_b": moved_summary(spent, records, case.architecture, case.precision, machine),
         **money_summary(
             case.hourly,
             case.terms,

@@ -116,6 +116,7 @@ def result(machine: tuple[Any, ...], model: str, rng: np.random.Generator, satur
         "kv_occupancy_max": made.kv_used_max,
         "preemptions": 3,
         "average_power_w": power * 1e3,
+        "moved_per_output_token_b": {tier: {"ffn": 4e8, "kv": 1e8}, "sram": {"activation": 2e7}},
         "energy_j": joules,
         "energy_per_output_token_j": joules / tokens,
         "energy_by_component_j": {

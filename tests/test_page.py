@@ -11,6 +11,7 @@ from made_up_runs import eight_runs
 
 from simulator.cli.tasks import task_for
 from simulator.report import folder
+from simulator.report.charts import CHARTS
 from simulator.report.page import Page, Section, picture, table_of
 
 
@@ -49,7 +50,7 @@ def test_a_run_s_page_is_whole(tmp_path: Path) -> None:
     assert read.links == []
     assert len(read.ids) == len(set(read.ids))
     assert not re.search(r"@import|url\((?!#)", text)
-    assert text.count("<figure") == 6
+    assert text.count("<figure") == len(CHARTS)
     for run in report.runs:
         assert str(run.summary["machine"]) in text
     for heading in report.frame().columns:

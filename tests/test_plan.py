@@ -60,7 +60,7 @@ def test_the_fleet_keeps_the_slo_and_one_replica_less_does_not(study: Path, tmp_
     assert document["best"]["machine"] == best.candidate.case.machine.profile.name
     assert found.sensitivity()["change"].iloc[0] == pytest.approx(0.2)
     write_plan(found, study, tmp_path / "out")
-    assert (tmp_path / "out" / "plots" / "front.png").is_file()
+    assert (tmp_path / "out" / "plots" / "candidates.png").is_file()
     again = plan(study, tmp_path / "out")
     assert again.computed == 0
     assert again.fleets[0].replicas == best.replicas

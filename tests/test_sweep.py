@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -242,6 +243,10 @@ def test_the_folder_holds_tables_and_a_picture(study: Path, tmp_path: Path) -> N
         "table.parquet",
         "metrics.png",
         "metrics.svg",
+        "front.png",
+        "front.svg",
+        "capacity.png",
+        "capacity.svg",
     }
     import pandas
 
@@ -259,3 +264,39 @@ def test_progress_counts_what_is_computed(study: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     module.sweep(study, tmp_path / "out", progress=lambda done, of: seen.append((done, of)))
     assert seen == [(count, 16) for count in range(1, 17)]
+
+
+def test_fronts_and_capacity_are_drawn_of_what_holds_its_load(tmp_path: Path) -> None:
+    """The front of each panel is a line of points that no other beats on both; saturated points are on none."""
+    (tmp_path / "chat.yaml").write_text(
+        "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}, {hardware: xeon-6980p-2s, tp: 2}]\n"
+        "traffic: {request_rate: 1 /s, isl: 512, osl: 128, requests: 10}\nslo: {ttft: 2 s, tpot: 100 ms}\n"
+    )
+    study = {
+        "scenario": str(tmp_path / "chat.yaml"),
+        "evaluate": "steady",
+        "axes": {"traffic.request_rate": {"log": ["0.1 /s", "40 /s"], "points": 9}},
+    }
+    found = sweep(study, tmp_path / "out")
+    assert found.table["saturated"].any()
+    fronts = found.plot("front")
+    for ax, signs in zip(fronts.axes, ((1, 1), (-1, -1)), strict=True):
+        *machines, front = ax.lines
+        points = np.concatenate([line.get_xydata() for line in machines]) * signs
+        assert sum(len(line.get_xdata()) for line in machines) == (~found.table["saturated"].astype(bool)).sum()
+        best = [p for p in points if not ((points >= p).all(axis=1) & (points > p).any(axis=1)).any()]
+        assert sorted(map(tuple, best)) == sorted(map(tuple, front.get_xydata() * signs))
+    capacity = found.plot("capacity")
+    assert [ax.get_title(loc="left") for ax in capacity.axes] == ["TTFT mean (ms)", "TPOT mean (ms)"]
+    names = {text.get_text() for ax in capacity.axes for text in ax.texts}
+    assert {"h100-sxm-8", "xeon-6980p-2s"} <= names
+
+
+def test_a_sweep_without_a_load_has_no_capacity_curve(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(
+        "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}]\ntraffic: {concurrency: 4, isl: 64, osl: 8, requests: 9}\n"
+    )
+    study = {"scenario": str(tmp_path / "chat.yaml"), "evaluate": "steady", "axes": {"traffic.isl": [64, 128]}}
+    found = sweep(study, tmp_path / "out")
+    with pytest.raises(InputError, match="nothing to draw"):
+        found.plot("capacity")

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from simulator.cost.amount import Amount
 from simulator.cost.machine import Machine
-from simulator.cost.step import step_cost
+from simulator.cost.moved import moved_by_tensor
+from simulator.cost.step import cost_of_all, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
@@ -18,8 +20,9 @@ from simulator.engine.records import RunRecords, SegmentRecords
 from simulator.engine.traffic import closed_loop, fixed, open_loop
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics import usage as module
-from simulator.metrics.usage import usage, usage_summary
+from simulator.metrics.usage import moved_summary, usage, usage_summary
 from simulator.model.number_format import Precision
+from simulator.model.operation import Batch
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
 from simulator.stack.stack import Stacks
@@ -176,3 +179,25 @@ def test_a_run_without_a_segment_used_nothing() -> None:
     none = SegmentRecords(*(column[:0] for column in vars(run.records.steps).values()))
     empty = usage(replace(run.records, steps=none), run.cost, run.machine)
     assert (empty.busy_s, empty.seconds, empty.joules) == (0.0, {}, {})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bytes_by_tensor_are_all_bytes(case: str) -> None:
+    run = Run(case)
+    moved = moved_summary(run.usage, run.records, run.model, Precision(), run.machine)
+    tokens = 60 * 40
+    chips = run.machine.parallelism.chips
+    for tier, whole in run.usage.bytes.items():
+        assert sum(moved[tier].values()) * tokens == pytest.approx(whole * chips)
+
+
+def test_bytes_of_the_mean_step_are_those_of_its_operations() -> None:
+    model, machine = load_model("llama-3.1-8b"), Run("gpu").machine
+    batch = Batch(tokens=4.0, outputs=4.0, decode_context={None: 4000.0}, prefill_pairs={None: 0.0})
+    (moved,) = moved_by_tensor(model, Precision(), machine, batch).values()
+    weights = {name: count * 2 / 2 for name, count in model.parameters_by_class().items()}  # bf16 on two chips
+    assert moved["ffn"] == pytest.approx(weights["ffn"])
+    assert moved["attention"] == pytest.approx(weights["attention"])
+    assert moved["kv"] == pytest.approx(4000 * 32 * 2 * 8 * 128 * 2 / 2)
+    work = cost_of_all(model.forward(batch, machine.parallelism, Precision(), 0.0), machine, Amount(), 1)
+    assert sum(moved.values()) == pytest.approx(float(work.bytes["hbm"]))

@@ -59,7 +59,7 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     if tensor_class(operation.tensor) == "expert":
         rate *= float(stack.expert_matmul)
     flops = 2.0 * rows * operation.n * operation.k
-    activations = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)
+    activations = _activations(operation)
     seconds, moved = _read(operation, machine, reads)
     near = machine.memory.tier
     seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
@@ -103,6 +103,15 @@ def _read(
         seconds[tier.name] = seconds.get(tier.name, 0.0) + streaming + waited
         moved[tier.name] = moved.get(tier.name, 0.0) + read
     return seconds, moved
+
+
+def activation_bytes(operation: Matmul) -> Array:
+    """Bytes of the rows that a product reads and writes, in all of its layers."""
+    return _activations(operation) * operation.repeat
+
+
+def _activations(operation: Matmul) -> np.ndarray:
+    return np.asarray(operation.m, dtype=float) * ((operation.n + operation.k) * ACTIVATION_BYTES)
 
 
 def _weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:

@@ -12,8 +12,12 @@ from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.energy import joules_above_idle
 from simulator.cost.host import HOST
 from simulator.cost.machine import Machine
+from simulator.cost.moved import Moved, moved_by_tensor
 from simulator.cost.step import StepCost
 from simulator.engine.records import RunRecords, SegmentRecords
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
+from simulator.model.operation import Batch
 
 POWER = "power"
 """Time that a step takes longer because the chip is at its power limit."""
@@ -185,6 +189,27 @@ def usage_summary(
             ],
         },
     }
+
+
+def moved_summary(
+    total: Usage, records: RunRecords, architecture: Architecture, precision: Precision, machine: Machine
+) -> Moved:
+    """Tier -> class of tensor -> bytes of all chips for each output token. What a tier moves is summed over the run;
+    its tensors share it as in the mean step."""
+    steps = records.steps
+    count = max(1, int(steps.steps.sum()))
+    tokens = int(records.requests.output_tokens[records.requests.completed].sum())
+    batch = Batch(
+        tokens=float((steps.steps * (steps.decoding + steps.prefill_tokens)).sum()) / count,
+        outputs=float((steps.steps * steps.outputs).sum()) / count,
+        decode_context={w: float(steps.keys[:, i].sum()) / count for i, w in enumerate(records.windows)},
+        prefill_pairs={w: float(steps.pairs[:, i].sum()) / count for i, w in enumerate(records.windows)},
+    )
+    found: Moved = {}
+    for tier, parts in moved_by_tensor(architecture, precision, machine, batch).items() if tokens else ():
+        each = total.bytes.get(tier, 0.0) * machine.parallelism.chips / tokens / max(sum(parts.values()), 1e-300)
+        found[tier] = {tensor: part * each for tensor, part in parts.items()}
+    return found
 
 
 def _used_peaks(total: Usage, peaks: dict[str, float]) -> list[float]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from simulator.report import canvas
 from simulator.report.canvas import Line, Rows
 from simulator.report.numerals import percent, saturation, significant
@@ -54,7 +52,7 @@ def draw_energy(report: Report) -> Figure:
                 _stack(axes[1], y, {name: part / total for name, part in found.items()}, names, line, label=True)
         axes[0].set_xlim(0, 1.16 * longest if longest else 1)
         axes[0].set_xlabel("Energy (J per output token)")
-        _shares_axis(axes[1], "Share of the energy")
+        canvas.shares(axes[1], "Share of the energy")
         rows.dress(axes)
         _key(fig, names, rows)
         return fig
@@ -76,7 +74,7 @@ def draw_bound_by(report: Report) -> Figure:
             busy = line.run.number("utilisation")
             ax.text(1.012, y, "" if busy is None else percent(busy), va="center", color=canvas.INK)
         ax.text(1.012, rows.headings[0][0] if rows.headings else 0, "busy", va="center", color=canvas.SOFT)
-        _shares_axis(ax, "Share of busy time")
+        canvas.shares(ax, "Share of busy time")
         ax.set_xlim(0, 1.07)
         ax.spines["bottom"].set_bounds(0, 1)
         rows.dress([ax])
@@ -210,13 +208,6 @@ def _key(fig: Figure, names: list[str], rows: Rows) -> None:
         handles.append(Patch(label="saturated", **SATURATED))
     if handles:
         fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 10))
-
-
-def _shares_axis(ax: Axes, text: str) -> None:
-    ax.set_xlim(0, 1)
-    ax.set_xticks(np.linspace(0, 1, 5))
-    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-    ax.set_xlabel(f"{text} (%)")
 
 
 def _few_ticks() -> MaxNLocator:

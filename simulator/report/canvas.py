@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -44,6 +44,17 @@ PARTS = {  # in the order in which they are stacked
     "idle": "#CFCFCF",
     "host": "#7F7F7F",
     "cooling": "#404040",
+}
+TENSORS = {  # in the order in which they are stacked
+    "attention": "#0072B2",
+    "ffn": "#56B4E9",
+    "expert": "#009E73",
+    "router": "#B3D96B",
+    "table": "#E69F00",
+    "kv": "#D55E00",
+    "activation": "#CC79A7",
+    "embedding": "#7F7F7F",
+    "head": "#BFBFBF",
 }
 OTHER = "#8C5A2B"  # a part that has no colour of its own
 
@@ -148,9 +159,9 @@ def rows(report: Report) -> Rows:
     return Rows(tuple(places), tuple(headings), y)
 
 
-def stack_order(names: Iterable[str]) -> list[str]:
-    """Parts in the order of PARTS, unknown ones last."""
-    order = {name: index for index, name in enumerate(PARTS)}
+def stack_order(names: Iterable[str], palette: Mapping[str, str] = PARTS) -> list[str]:
+    """Parts in the order of their palette, unknown ones last."""
+    order = {name: index for index, name in enumerate(palette)}
     return sorted(set(names), key=lambda name: (order.get(name, len(order)), name))
 
 
@@ -201,6 +212,14 @@ def short(value: float) -> str:
         if abs(value) >= size * 0.9999:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}" if abs(value) >= 1e-4 or value == 0 else significant(value, 1)
+
+
+def shares(ax: Axes, text: str) -> None:
+    """Make the x axis one of shares from 0 to 1, in per cent."""
+    ax.set_xlim(0, 1)
+    ax.set_xticks(np.linspace(0, 1, 5))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
+    ax.set_xlabel(f"{text} (%)")
 
 
 def nothing(ax: Axes, why: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from simulator.report import canvas
 from simulator.report.bars import draw_bound_by, draw_energy, draw_throughput_latency
+from simulator.report.bytes_chart import draw_bytes
 from simulator.report.curves import draw_latency, draw_queue, draw_roofline
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ CHARTS: dict[str, Callable[[Report], Figure]] = {
     "queue": draw_queue,
     "energy": draw_energy,
     "bound_by": draw_bound_by,
+    "bytes": draw_bytes,
     "roofline": draw_roofline,
 }
 
 __all__ = [
     "CHARTS",
     "draw_bound_by",
+    "draw_bytes",
     "draw_energy",
     "draw_latency",
     "draw_queue",

@@ -19,6 +19,7 @@ CAPTIONS = {
     "queue": "Requests waiting and running over time",
     "energy": "Energy per output token by component",
     "bound_by": "What bounds each machine",
+    "bytes": "Bytes that the memories move for an output token: of which tensors, and in which tiers these lie",
     "roofline": "Roofline with the mean prefill and decode step",
 }
 

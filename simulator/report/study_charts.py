@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,9 +40,7 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     if not numeric or not drawn:
         return None
     x = numeric[0]
-    by = [name for name in ("machine", "model", *keys) if name != x and means[name].nunique() > 1]
-    if by and means.groupby(by, dropna=False).ngroups > MOST_LINES:
-        by = [name for name in by if name in ("machine", "model")]
+    by = told_apart(means, [key for key in keys if key != x])
     with canvas.style():
         across = min(2, len(drawn))
         down = -(-len(drawn) // across)
@@ -56,14 +54,33 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
             ax.set_xlabel(label(x))
         fig.draw_without_rendering()  # gives the panels the places that the names are put beside
         for ax, names in ends:
-            _name(ax, names)
+            name_ends(ax, names)
         return fig
+
+
+def told_apart(table: DataFrame, keys: Sequence[str]) -> list[str]:
+    """The columns whose values make a line each: machine, model and keys that vary; where those would be too many
+    lines, machine and model alone."""
+    by = [name for name in ("machine", "model", *keys) if table[name].nunique() > 1]
+    if by and table.groupby(by, dropna=False).ngroups > MOST_LINES:
+        by = [name for name in by if name in ("machine", "model")]
+    return by
+
+
+def grouped(table: DataFrame, by: Sequence[str]) -> Iterator[tuple[str, Any, str, DataFrame]]:
+    """Colour, dash, name and rows of each line."""
+    groups = table.groupby(list(by), sort=False, dropna=False) if by else [((), table)]
+    for index, (name, rows) in enumerate(groups):
+        named = zip(by, name if isinstance(name, tuple) else (name,), strict=True)
+        words = ", ".join(_short(key, part) for key, part in named)
+        dash: Any = canvas.DASHES[index // len(canvas.MACHINES) % len(canvas.DASHES)]
+        yield canvas.MACHINES[index % len(canvas.MACHINES)], dash, words, rows
 
 
 def draw_front(table: DataFrame, x: str, y: str) -> Figure | None:
     """Candidates of a plan over two things of which less is better, the front that no other beats on both as a line.
     Filled: verified by events. None when no row has both."""
-    known = table[table[x].notna() & table[y].notna()]
+    known = table[table[x].notna() & table[y].notna()] if {x, y} <= set(table.columns) else table[:0]
     if known.empty:
         return None
     with canvas.style():
@@ -83,22 +100,19 @@ def draw_front(table: DataFrame, x: str, y: str) -> Figure | None:
         front = front[front[y] < front[y].cummin().shift(fill_value=np.inf)]
         ax.step(front[x], front[y], where="post", color=canvas.SOFT, linewidth=0.8, zorder=0)
         for which, column in (("x", x), ("y", y)):
-            _scale(ax, which, known[column].to_numpy(dtype=float))
+            scale(ax, which, known[column].to_numpy(dtype=float))
         ax.set_xlabel(label(x))
         ax.set_ylabel(label(y))
         ax.set_title("Candidates; filled: simulated by events; line: the front", loc="left")
         fig.draw_without_rendering()
-        _name(ax, ends)
+        name_ends(ax, ends)
         return fig
 
 
 def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> list[End]:
     """The lines of one metric; their last points with their names."""
-    groups = means.groupby(by, sort=False, dropna=False) if by else [((), means)]
     ends: list[End] = []
-    for index, (name, rows) in enumerate(groups):
-        color = canvas.MACHINES[index % len(canvas.MACHINES)]
-        dash: Any = canvas.DASHES[index // len(canvas.MACHINES) % len(canvas.DASHES)]
+    for color, dash, words, rows in grouped(means, by):
         parts = [f"{metric}{end}" for end in ("", "_ci95", "_low", "_high") if f"{metric}{end}" in rows]
         line = rows.groupby(x)[parts].mean().dropna(subset=[metric])
         if line.empty:
@@ -107,12 +121,10 @@ def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> li
         ax.plot(at, value, color=color, linestyle=dash, marker="o", markersize=3)
         for low, high in _bands(line, metric):
             ax.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
-        named = zip(by, name if isinstance(name, tuple) else (name,), strict=True)
-        words = ", ".join(_short(key, part) for key, part in named)
         ends.append((float(at[-1]), float(value[-1]), words, color))
     ax.set_title(label(metric), loc="left")
-    _scale(ax, "x", means[x].to_numpy(dtype=float))
-    _scale(ax, "y", means[metric].to_numpy(dtype=float))
+    scale(ax, "x", means[x].to_numpy(dtype=float))
+    scale(ax, "y", means[metric].to_numpy(dtype=float))
     return ends if by else []
 
 
@@ -127,7 +139,8 @@ def _bands(line: DataFrame, metric: str) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _scale(ax: Axes, which: str, values: np.ndarray) -> None:
+def scale(ax: Axes, which: str, values: np.ndarray) -> None:
+    """A log axis for values that span much, else one from zero."""
     known = values[np.isfinite(values)]
     if known.size and known.min() > 0 and known.max() / known.min() > LOGARITHMIC:
         canvas.logarithmic(ax, which, known.tolist())
@@ -135,7 +148,7 @@ def _scale(ax: Axes, which: str, values: np.ndarray) -> None:
         ax.set_ylim(bottom=0)
 
 
-def _name(ax: Axes, ends: list[End]) -> None:
+def name_ends(ax: Axes, ends: list[End]) -> None:
     """Each line's name beside its last point, moved apart where they would lie over each other."""
     heights = [ax.transData.transform((x, y))[1] for x, y, _, _ in ends]
     placed = canvas.spread(heights, 8.5 * ax.figure.get_dpi() / 72)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from simulator.errors import RamwiseError, ScenarioError, unknown
 from simulator.report import samples as sample_folder
+from simulator.report.notebook import Shown
 from simulator.samples import run
 from simulator.scenario import find_scenario, read_samples
 from simulator.study.crossover import crossover
@@ -36,20 +37,27 @@ def regenerate(name: str, docs: Path = DOCS, results: Path = RESULTS) -> Path:
     if name not in names():
         raise ScenarioError(unknown("study", name, names()))
     place = check(results / name)
-    if name in TASKS:
-        file = find_scenario(name)
-        scenario, source = read_samples(file)
-        sample_folder.write(run(scenario, source), place)
-    else:
-        file = find_study(name)
-        if kind_of(file) == "crossover":
-            write_map(crossover(file, place), file, place)
-        else:
-            write(sweep(file, place), file, place)
+    found = _written(name, place)
     docs.mkdir(parents=True, exist_ok=True)
     picture = docs / f"{name}.svg"
-    shutil.copyfile(next(iter(sorted((place / "plots").glob("*.svg")))), picture)
+    shutil.copyfile(place / "plots" / f"{next(iter(found.charts()))}.svg", picture)
     return picture
+
+
+def _written(name: str, place: Path) -> Shown:
+    """What a study or scenario found; its folder is written to `place`."""
+    if name in TASKS:
+        report = run(*read_samples(find_scenario(name)))
+        sample_folder.write(report, place)
+        return report
+    file = find_study(name)
+    if kind_of(file) == "crossover":
+        found_map = crossover(file, place)
+        write_map(found_map, file, place)
+        return found_map
+    found = sweep(file, place)
+    write(found, file, place)
+    return found
 
 
 def main(wanted: Sequence[str]) -> int:

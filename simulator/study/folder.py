@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 DOCUMENT = "study.json"
 CAPTIONS = {
     "metrics": "Metrics over what varies",
+    "front": "Throughput of a chip against the pace of each user, dollars against latency; lines: the fronts",
+    "capacity": "Latency over the load; a line ends with the last load that its machine holds",
     "map": "Who is ahead where; paler where samples disagree",
-    "front": "Cost and energy of the candidates",
+    "candidates": "Cost and energy of the candidates",
+    "latency": "Cost and pace of the candidates",
 }
 
 

@@ -94,7 +94,10 @@ class Proposal(Shown):
 
     def charts(self) -> Charts:
         """The charts of `plots/`, by the names of its files."""
-        return {"front": lambda: draw_front(self.table, "cost_per_mtok_usd", "energy_per_output_token_j")}
+        return {
+            "candidates": lambda: draw_front(self.table, "cost_per_mtok_usd", "energy_per_output_token_j"),
+            "latency": lambda: draw_front(self.table, "tpot_mean_ms", "cost_per_mtok_usd"),
+        }
 
 
 def plan(
@@ -292,6 +295,7 @@ def _record(each: Fleet, verified: bool) -> dict[str, Any]:
         "cost_per_hour_usd": each.cost_per_hour,
         "energy_per_output_token_j": each.joules_per_token,
         "average_power_w": each.power,
+        "tpot_mean_ms": float(each.candidate.state.step_s[0]) * 1e3,
         "requests_per_s_per_replica": each.candidate.rate,
         "binding": each.candidate.binding,
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.report.study_charts import draw_metrics
+from simulator.report.study_fronts import draw_capacity, draw_fronts
 from simulator.study.axes import points
 from simulator.study.begin import begin
 from simulator.study.equal_loss import Level, level_lines
@@ -65,7 +66,17 @@ class Sweep(Shown):
 
     def charts(self) -> Charts:
         """The charts of `plots/`, by the names of its files."""
-        return {"metrics": lambda: draw_metrics(self.means(), self.keys, self.study.shown)}
+        return {
+            "metrics": lambda: draw_metrics(self.means(), self.keys, self.study.shown),
+            "front": lambda: draw_fronts(self._points(), self.keys),
+            "capacity": lambda: draw_capacity(self._points(), self.keys),
+        }
+
+    def _points(self) -> DataFrame:
+        """A row for each point with all numbers as they are known, seeds together; errors left out."""
+        good = self.table[self.table["error"].isna() & self.table["sample"].eq(0)]
+        by = [*self.keys, "model", "machine"]
+        return good.groupby(by, sort=False, dropna=False).mean(numeric_only=True).reset_index()
 
 
 def sweep(

@@ -78,7 +78,8 @@ def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
     }
     result = results[row.key]
     figures = result.get("summary", {})
-    figures = {**figures, **figures.get("quality", {})}
+    limits = {f"slo_{name}": limit for name, limit in (figures.get("slo") or {}).items()}
+    figures = {**figures, **figures.get("quality", {}), **limits}
     named = {*place, *row.values}
     summary = {k: v for k, v in figures.items() if k not in named and not isinstance(v, (dict, list))}
     return {**row.values, **place, **summary, "error": result.get("error")}
