@@ -294,7 +294,8 @@ def test_fronts_and_capacity_are_drawn_of_what_holds_its_load(tmp_path: Path) ->
 
 def test_a_sweep_without_a_load_has_no_capacity_curve(tmp_path: Path) -> None:
     (tmp_path / "chat.yaml").write_text(
-        "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}]\ntraffic: {concurrency: 4, isl: 64, osl: 8, requests: 9}\n"
+        "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}]\n"
+        "traffic: {concurrency: 4, isl: 64, osl: 8, requests: 9}\n"
     )
     study = {"scenario": str(tmp_path / "chat.yaml"), "evaluate": "steady", "axes": {"traffic.isl": [64, 128]}}
     found = sweep(study, tmp_path / "out")
