@@ -11,14 +11,23 @@ import numpy as np
 import pytest
 import yaml
 
+from simulator.cost.machine import Machine
 from simulator.errors import InputError
+from simulator.hardware.catalogue import Catalogue
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model
 from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
-from simulator.validation.fit import Fit, LeftOut, entry, fit, main, questions
+from simulator.validation import demand
+from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions
 from simulator.validation.leave_out import ALONE, SHARED, chips_left_out, numbers
+from simulator.validation.load import Arrivals, Lengths, Limits, Load, requests_held
 from simulator.validation.predict import predict
-from simulator.validation.question import UNITS, Question
+from simulator.validation.question import Question
+from simulator.validation.rows import COLUMNS, UNITS, Row
 from simulator.validation.stack_file import Entry, written
+from simulator.validation.stack_numbers import Prior, exchanged, number
 
 PATHS = ("streaming.bf16", "layer_overhead", "collectives.launch")
 
@@ -37,7 +46,7 @@ def test_numbers_that_made_the_rows_come_back(asked: list[Question]) -> None:
     stack = asked[0].machine.stack
     truth = stack.model_copy(update={"layer_overhead": type(stack.layer_overhead)(70e-6)})
     made = predict([replace(q, machine=replace(q.machine, stack=truth)) for q in asked])
-    found = fit(measured_as(asked, made), PATHS, spread=10.0)  # type: ignore[arg-type]
+    found = fit(measured_as(asked, made), PATHS, Prior(10.0))  # type: ignore[arg-type]
     assert found.numbers["layer_overhead"] == pytest.approx(70e-6, rel=1e-2)
     assert found.numbers["streaming.bf16"] == pytest.approx(float(stack.streaming["bf16"]), rel=1e-2)
     assert np.abs(found.after).max() < 5e-3 < np.abs(found.before).max()
@@ -60,7 +69,7 @@ def test_shipped_numbers_are_the_fit_of_shipped_rows() -> None:
 def test_the_entry_says_how_many_rows_how_well_when_and_how_far_numbers_move(asked: list[Question]) -> None:
     found = Fit({"streaming.bf16+fp16": 0.8, "layer_overhead": 5e-5}, np.zeros(1), np.array([0.01, -0.03]))
     left = LeftOut(np.array([0.05]), {"streaming.bf16+fp16": (0.8, 0.8), "layer_overhead": (4e-5, 6e-5)})
-    new = entry(found, asked, date(2026, 11, 24), left)
+    (new,) = entries(found, asked, date(2026, 11, 24), left)
     assert f"fit of 2026-11-24 to {len(asked)} rows (gpt-fast-2023 on a100-sxm-80g): median error 2.0 %" in new.source
     assert new.source.endswith("5.0 % on models left out")
     assert new.numbers == {
@@ -183,3 +192,80 @@ def test_what_cannot_be_fitted_is_refused(asked: list[Question]) -> None:
         fit(asked, ("layer_overheat",))
     with pytest.raises(SystemExit, match="fit: unknown chip"):
         main(["gpt-fast-2023", "tpu"])
+
+
+def loaded(metric: str, arrivals: Arrivals, value: float = 1.0) -> Question:
+    """A row of llama-3.1-8b on an H100 under load."""
+    of = Question(Row(**dict.fromkeys(COLUMNS, "")), *[None] * 4)  # type: ignore[arg-type]
+    machine = Machine(Catalogue().load("h100-sxm-8"), Stacks().load("vllm-2025"), Parallelism())
+    model, limits = load_model("llama-3.1-8b"), Limits(64, 2048, 0.9)
+    load = Load(model, Precision(), machine, 1, arrivals, Lengths(256.0), Lengths(64.0), limits)
+    row = replace(of.row, id=f"{metric} {arrivals}", metric=metric, value=value, unit="s")
+    reading = demand.figure(metric)
+    assert reading
+    return replace(of, row=row, architecture=model, machine=machine, reading=reading, load=load)
+
+
+def test_numbers_come_back_from_rows_under_load_too() -> None:
+    held = requests_held(loaded("requests_per_s", Arrivals()).load)  # type: ignore[arg-type]
+    asked = [
+        loaded("output_tokens_per_s_total", Arrivals(requests=2000)),
+        *(loaded(f"{name}_ms_mean", Arrivals(rate=0.6 * held, requests=2000)) for name in ("tpot", "ttft")),
+        loaded("tpot_ms_mean", Arrivals(concurrency=8, requests=200)),
+    ]
+    stack, paths = asked[0].machine.stack, ("layer_overhead", "streaming.bf16")
+    truth = {"layer_overhead": 1.6 * float(stack.layer_overhead), "streaming.bf16": 0.7}
+    made = predict([q.on(exchanged(stack, truth)) for q in asked])
+    found = fit(measured_as(asked, made), paths, Prior(10.0))  # type: ignore[arg-type]
+    assert found.numbers == pytest.approx(truth, rel=0.03)
+
+
+@pytest.mark.parametrize(("share", "faster"), [(0.5, False), (1.3, True)])
+def test_a_row_at_a_rate_says_that_its_system_held_it_and_a_queue_that_explodes_says_nothing(
+    share: float, faster: bool
+) -> None:
+    rate = share * requests_held(loaded("requests_per_s", Arrivals()).load)  # type: ignore[arg-type]
+    at_rate = Arrivals(rate=rate, requests=500)
+    asked = [loaded("output_tokens_per_s_total", at_rate, 64 * rate)]
+    if faster:
+        asked.append(loaded("ttft_ms_p50", at_rate, 1e-4))
+    stack = asked[0].machine.stack
+    change = fit(asked, ("layer_overhead",)).numbers["layer_overhead"] / float(stack.layer_overhead)
+    assert change < 0.9 if faster else change == pytest.approx(1.0)
+
+
+def test_the_prior_says_where_numbers_are_expected_how_far_from_there_and_within_what(asked: list[Question]) -> None:
+    stack = asked[0].machine.stack
+    twice = exchanged(stack, {path: 2.0 * number(stack, path) for path in ("layer_overhead", "collectives.launch")})
+    paths = ("layer_overhead", "collectives.launch")
+    tight = fit(asked, paths, Prior(1e-4, around=twice)).numbers
+    assert tight == pytest.approx({path: float(number(twice, path)) for path in paths}, rel=1e-2)
+    one = fit(asked, paths, Prior(1e-4, {"layer_overhead": 10.0}, around=twice)).numbers
+    assert one["layer_overhead"] < 0.8 * tight["layer_overhead"]
+    bound = fit(asked, paths, Prior(10.0, {}, {"layer_": (30e-6, 31e-6)}, twice)).numbers
+    assert 30e-6 <= bound["layer_overhead"] <= 31.01e-6
+
+
+def test_sister_chips_share_the_numbers() -> None:
+    rows = [*questions("vllm-2024", ["a100-sxm-40g"])[:3], *questions("vllm-2024", ["h100-sxm"])[:3]]
+    found = fit(rows, ("layer_overhead",))
+    first, second = entries(found, rows, date(2026, 11, 25), prior=", around stack")
+    assert first.chip != second.chip
+    assert (first.numbers, first.source) == (second.numbers, second.source)
+    assert "vllm-2024 on a100-sxm-40g, h100-sxm, around stack" in first.source
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--around", "H100"], "unknown chip in stack 'gpt-fast-2023'"),
+        (["--prior", "layer_overhead"], "states no value"),
+        (["--prior", "layer_overhead=wide"], "'wide' is no number"),
+        (["--prior", "layer_overhead=-1"], "the spread is -1"),
+        (["--bounds", "layer_overhead=50 us..40 us"], "the lower first"),
+        (["--bounds", "kv=0.5..0.9"], "none of the fitted numbers begins with 'kv'"),
+    ],
+)
+def test_a_prior_that_makes_no_sense_is_refused(options: list[str], words: str) -> None:
+    with pytest.raises(SystemExit, match=words):
+        main(["gpt-fast-2023", "a100-sxm-80g", "layer_overhead", *options])

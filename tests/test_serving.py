@@ -16,7 +16,7 @@ from simulator.validation.deployment import Deployments, Habits, Loop, ServingRo
 from simulator.validation.fit import fit, questions
 from simulator.validation.kinds import kind_of
 from simulator.validation.rows import Reason
-from simulator.validation.stack_numbers import exchanged
+from simulator.validation.stack_numbers import Prior, exchanged
 from simulator.validation.steps import Step, step_seconds
 
 AGG = {
@@ -143,7 +143,7 @@ def test_a_stack_is_fitted_to_loops(tmp_path: Path) -> None:
     slow = [f"{1e3 * seconds(asked.on(stack)):.9g}" for asked in plain]
     changes = [{"concurrency_or_batch": n, "value": v} for n, v in zip(("4", "16", "64"), slow, strict=True)]
     asked = questions("vllm-2026", ["h100-sxm"], [made(tmp_path, *changes)])
-    assert fit(asked, ["step_overhead"], spread=10.0).numbers["step_overhead"] == pytest.approx(2e-3, rel=0.01)
+    assert fit(asked, ["step_overhead"], Prior(10.0)).numbers["step_overhead"] == pytest.approx(2e-3, rel=0.01)
 
 
 def test_a_pool_that_decodes_has_no_prompts() -> None:

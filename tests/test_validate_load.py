@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_validate import made
 
@@ -19,6 +20,7 @@ from simulator.validation import demand, validate
 from simulator.validation.load import Arrivals, Bench, Lengths, Limits, Load, figures, requests_held
 from simulator.validation.question import Interpreter, Question
 from simulator.validation.rows import read_rows
+from simulator.validation.search import largest
 
 LIMITS = Limits(max_num_seqs=64, max_num_batched_tokens=2048, memory=0.9)
 
@@ -79,8 +81,6 @@ def test_a_request_that_waits_for_its_last_token_is_never_preempted() -> None:
 
 
 def test_lengths_have_their_mean_and_their_end() -> None:
-    import numpy as np
-
     drawn = Lengths(300.0, 0.8).draw(20_000, np.random.default_rng(0), 10**6)
     assert drawn.mean() == pytest.approx(300.0, rel=0.03)
     assert Lengths(300.0, 0.8, 1024).draw(20_000, np.random.default_rng(0), 512).max() == 512
@@ -130,3 +130,19 @@ def test_a_system_takes_the_layout_that_holds_most_and_says_so(tmp_path: Path) -
 def test_metrics_are_named_by_latency_and_statistic() -> None:
     names = ("ttft_ms", "ttft_ms_p50", "tpot_ms_p99", "tpot_ms_mean", "requests_per_s", "prefill_tokens_per_s")
     assert [demand.figure(n) for n in names] == ["ttft_mean", "ttft_p50", "tpot_p99", "tpot_mean", "request_rate", None]
+
+
+@pytest.mark.parametrize("power", [0.3, 1.0, 20.0])
+@pytest.mark.parametrize("start", [0.01, 4.0, 99.0])
+def test_the_largest_rate_is_found_in_few_runs_whatever_the_shape(power: float, start: float) -> None:
+    tried = []
+
+    def excess(rate: float) -> float:
+        tried.append(rate)
+        return power * np.log(rate / 7.0)
+
+    found = largest(excess, start, 100.0, runs=30)
+    assert found == pytest.approx(7.0, rel=0.012)
+    assert found <= 7.0
+    assert len(tried) <= 17
+    assert largest(lambda rate: 1.0, start, 100.0) is None

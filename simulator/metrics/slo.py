@@ -44,13 +44,16 @@ class Slo:
 
         False when a request did not finish.
         """
+        return self.excess(requests) <= 0.0
+
+    def excess(self, requests: RequestRecords) -> float:
+        """The largest of log(percentile of a latency / its limit): at most 0 where the limits are kept; inf when a
+        request did not finish."""
         if not len(requests) or not requests.completed.all():
-            return False
-        return all(
-            np.percentile(seconds[np.isfinite(seconds)], self.percentile) <= limit
-            for limit, seconds in self._limits(requests)
-            if np.isfinite(seconds).any()
-        )
+            return float("inf")
+        known = [(limit, seconds[np.isfinite(seconds)]) for limit, seconds in self._limits(requests)]
+        percentiles = [(limit, np.percentile(seconds, self.percentile)) for limit, seconds in known if len(seconds)]
+        return max((float(np.log(value / limit)) for limit, value in percentiles if value > 0), default=float("-inf"))
 
     def _limits(self, requests: RequestRecords) -> list[tuple[float, np.ndarray]]:
         pairs = ((self.ttft_s, ttft_s), (self.tpot_s, tpot_s), (self.e2el_s, e2el_s))

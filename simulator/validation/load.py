@@ -31,6 +31,7 @@ from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
+from simulator.validation.search import largest
 from simulator.validation.steps import Step, step_seconds
 
 MOST = 12_000
@@ -39,7 +40,6 @@ MOST = 12_000
 SEARCHED = 6_000
 """The same while the largest rate within an SLO is searched."""
 
-SEARCHES = 8
 LONGEST = 100_000
 """Requests of a run that has one replica; a longer benchmark is cut."""
 
@@ -193,15 +193,20 @@ class Bench:
         B = min(max_num_seqs, tokens of cache / tokens of a request),   rate = B / output / t
         t: a step of B sequences that decode and of the B / output prompts that replace those that end
         """
-        load, batch = self._load, float(min(self._seats, self._load.limits.max_num_seqs))
+        load, batch = self._load, float(self.seats)
         prompt, output = load.inputs.mean, load.outputs.mean
         step = Step(batch, prompt + output / 2, batch / output, prompt)
         (seconds,) = step_seconds(load.architecture, load.precision, load.machine, [step])
         return float(batch / output / seconds)
 
+    @property
+    def seats(self) -> int:
+        """Sequences of a full batch."""
+        return min(self._seats, self._load.limits.max_num_seqs)
+
     def within(self, slo: Slo) -> float:
         """Requests per second of a replica in the largest steady batch whose mean latencies keep the SLO."""
-        load, most = self._load, float(min(self._seats, self._load.limits.max_num_seqs))
+        load, most = self._load, float(self.seats)
         replica = Replica(load.architecture, load.precision, load.machine, load.inputs.mean, load.outputs.mean, most)
         state = replica.at_batch(np.geomspace(1.0, most, BATCHES))
         whole = state.first_s + (load.outputs.mean - 1.0) * state.step_s
@@ -220,23 +225,20 @@ class Bench:
         return {"request_rate": rate, "output_rate": rate * output, "total_rate": rate * (prompt + output)}
 
     def _largest_rate(self, slo: Slo) -> float:
-        """Requests per second of the system, by bisection of the logarithm below what a full batch holds.
+        """Requests per second of the system, searched from where the means of a steady batch keep the limits.
 
-        Raise CapacityError when even a lonely request misses the SLO.
+        Raise CapacityError when no rate is found that keeps them.
         """
-        high = 1.1 * self.held * self._load.replicas
-        low, kept = high / 4.0, False
-        for _ in range(SEARCHES):
-            rate = (low * high) ** 0.5
-            records, _ = self.run(replace(self._load.arrivals, rate=rate), SEARCHED)
-            if slo.kept(records.requests):
-                low, kept = rate, True
-            else:
-                high = rate
-                low = low if kept else low / 2.0
-        if not kept:
+        load, highest = self._load, 1.1 * self.held * self._load.replicas
+
+        def excess(rate: float) -> float:
+            return slo.excess(self.run(replace(load.arrivals, rate=rate), SEARCHED)[0].requests)
+
+        start = min(max(self.within(slo) * load.replicas, highest / 10.0), highest / 1.15)
+        found = largest(excess, start, highest)
+        if found is None:
             raise CapacityError("no rate keeps the limits of the latency")
-        return low
+        return found
 
     def run(self, arrivals: Arrivals, most: int) -> tuple[RunRecords, float]:
         """The records of a run, and the share of the system's replicas that took part."""

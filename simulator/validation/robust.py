@@ -1,11 +1,11 @@
 """Robust least squares in logarithms: few wild errors do not lead the numbers astray, and weak evidence leaves them.
 
-With e the errors as logarithms and x = log(number / present value) of each number, it minimises
+With e the errors as logarithms and x = log(number / expected value) of each number, it minimises
 
     sum over e of 2 * (sqrt(1 + (e / SCALE)^2) - 1)  +  sum over x of (x / spread)^2
 
-(soft-L1: a wild error pulls with a bounded force; the second term keeps a number that nothing identifies where it is)
-by a damped Gauss-Newton.
+(soft-L1: a wild error pulls with a bounded force; the second term, the prior, keeps a number that nothing identifies
+where it is expected) by a damped Gauss-Newton within bounds.
 """
 
 from __future__ import annotations
@@ -25,18 +25,24 @@ Errors = Callable[[np.ndarray], np.ndarray]
 """x -> e."""
 
 
-def minimum(errors: Errors, highest: np.ndarray, spread: float) -> np.ndarray:
-    """The x within (LOWEST, highest) that minimises the above, from x = 0."""
-    x, damping = np.zeros(len(highest)), 1e-2
+def minimum(
+    errors: Errors,
+    highest: np.ndarray,
+    spread: float | np.ndarray,
+    lowest: float | np.ndarray = LOWEST,
+    start: np.ndarray | None = None,
+) -> np.ndarray:
+    """The x within (lowest, highest) that minimises the above, from `start`, or else from x = 0."""
+    x, damping = np.zeros(len(highest)) if start is None else np.clip(start, lowest, highest), 1e-2
     e = errors(x)
     value = _objective(e, x, spread)
     for _ in range(ROUNDS):
         slopes = _slopes(errors, e, x, highest)
         weight = 1.0 / np.sqrt(1.0 + (e / SCALE) ** 2) / SCALE**2
-        normal = slopes.T @ (slopes * weight[:, None]) + np.eye(len(x)) / spread**2
-        pull = slopes.T @ (weight * e) + x / spread**2
+        normal = slopes.T @ (slopes * weight[:, None]) + np.eye(len(x)) / np.square(spread)
+        pull = slopes.T @ (weight * e) + x / np.square(spread)
         for _ in range(4):
-            there = np.clip(x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull), LOWEST, highest)
+            there = np.clip(x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull), lowest, highest)
             e_there = errors(there)
             value_there = _objective(e_there, there, spread)
             if value_there < value:
@@ -62,5 +68,5 @@ def _slopes(errors: Errors, e: np.ndarray, x: np.ndarray, highest: np.ndarray) -
     return slopes
 
 
-def _objective(e: np.ndarray, x: np.ndarray, spread: float) -> float:
+def _objective(e: np.ndarray, x: np.ndarray, spread: float | np.ndarray) -> float:
     return float(np.sum(2.0 * (np.sqrt(1.0 + (e / SCALE) ** 2) - 1.0)) + np.sum((x / spread) ** 2))
