@@ -42,8 +42,15 @@ def tight(step: MadeUpStep) -> EngineCase:
     return EngineCase(workload, step, BatchLimits(8, 64), KvLimits(45, 4, 1), {})
 
 
+def in_step() -> EngineCase:
+    """Two replicas begin alike, and keep step: the user of the second asks the first at the end of one of its steps."""
+    workload = requests(0.0, [10, 10, 10], [50, 5, 5], 2)
+    return EngineCase(workload, MadeUpStep(), BatchLimits(8, 64), ROOMY, {"replicas": 2, "router": "round_robin"})
+
+
 @many
 @given(engine_cases())
+@example(in_step())
 @example(tight(MadeUpStep()))
 @example(tight(MadeUpStep((None, 16), (Tariff(4 * MS, MS // 100), Tariff(3 * MS, 0, 0, MS // 300)))))
 def test_fast_forward_is_stepping_to_the_bit(case: EngineCase) -> None:

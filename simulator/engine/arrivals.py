@@ -80,12 +80,10 @@ class ClosedLoop:
             self._clock.at(now, lambda _event: replica.wake(now), BOUNDARY + replica.number)
 
     def answered(self, now: int) -> None:
-        """The user of this answer sends the next request, at once or after some thought."""
+        """The user of this answer sends the next request after some thought, of a tick at least: what another replica
+        does at the instant of the answer has nothing to do with it, in whatever order."""
         if not self._left:
             return
         self._left -= 1
-        if self._think:
-            at = now + self._think
-            self._clock.at(at, lambda _event: self._next(at), ARRIVAL)
-        else:
-            self._next(now)
+        at = now + max(1, self._think)
+        self._clock.at(at, lambda _event: self._next(at), ARRIVAL)

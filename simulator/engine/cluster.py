@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from simulator.cost.ticks import SECONDS_PER_TICK
-from simulator.engine.arrivals import ClosedLoop, OpenLoop
+from simulator.engine.arrivals import ClosedLoop, OpenLoop, Send
 from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import Clock
 from simulator.engine.collect import collect
@@ -48,9 +48,7 @@ def simulate(
     of them share, in the order of their numbers, and 1, 2, ... of them on one link, of each `beside` replicas.
     `progress(finished)` is called now and then.
     """
-    prompts, outputs = (
-        np.ascontiguousarray(tokens, dtype=np.int64).data for tokens in (workload.input_tokens, workload.output_tokens)
-    )
+    prompts, outputs = lengths_of(workload)
     log = RequestLog(len(prompts))
     clock = Clock()
     choose = ROUTERS[router]()
@@ -60,16 +58,13 @@ def simulate(
         replica = fleet[choose(fleet)]
         return replica if replica.arrive(Request(request, prompts[request], outputs[request]), now) else None
 
-    def finished(now: int) -> None:
+    def finished(request: Request, now: int) -> None:
+        log.finish(request.id, now)
         if progress is not None and log.finished % REPORT_EVERY == 0:
             progress(log.finished)
         loop.answered(now)
 
-    loop: OpenLoop | ClosedLoop
-    if workload.concurrency is None:
-        loop = OpenLoop(clock, workload.arrival_s, send)
-    else:
-        loop = ClosedLoop(clock, len(prompts), workload.concurrency, workload.think_s, send)
+    loop = loop_of(workload, clock, send)
     kind = ExactReplica if exact else Replica
     fleet: list[Replica | ExactReplica] = []
     for number in range(replicas):
@@ -77,22 +72,37 @@ def simulate(
             sharing = Sharing(((step,), *shared), beside)
         fleet.append(kind(number, clock, sharing, batch, kv, log, finished))
         sharing.join(fleet[-1])
-    with _collector_at_rest():
+    with collector_at_rest():
         clock.drain()
     if progress is not None:
         progress(log.finished)
     return collect(
         log,
         [replica.journal for replica in fleet],
+        [kv] * replicas,
         (np.asarray(prompts), np.asarray(outputs)),
-        kv,
         step.windows,
         clock.events,
     )
 
 
+def lengths_of(workload: Workload) -> tuple[memoryview, memoryview]:
+    """Prompt and output tokens as columns that give Python numbers."""
+    prompts, outputs = (
+        np.ascontiguousarray(tokens, dtype=np.int64).data for tokens in (workload.input_tokens, workload.output_tokens)
+    )
+    return prompts, outputs
+
+
+def loop_of(workload: Workload, clock: Clock, send: Send) -> OpenLoop | ClosedLoop:
+    """Who sends the requests."""
+    if workload.concurrency is None:
+        return OpenLoop(clock, workload.arrival_s, send)
+    return ClosedLoop(clock, len(workload), workload.concurrency, workload.think_s, send)
+
+
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """No garbage collection: a run leaves no cycles behind, and looking for them takes a tenth of its time."""
     enabled = gc.isenabled()
     gc.disable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from simulator.engine.sequence import Sequence
@@ -77,3 +78,16 @@ def pair_growth(prefix: int, chunk: int, window: int | None) -> tuple[int, int]:
     if prefix >= window:
         return 0, NEVER
     return chunk * chunk, max(1, (window - prefix) // chunk)
+
+
+def pair_lines(
+    chunks: Iterable[tuple[int, int]], steps: int, windows: tuple[int | None, ...]
+) -> list[tuple[int, int]]:
+    """Query-key pairs of chunks (cached tokens, tokens), by window: in the first step, and their growth where the first
+    chunk is followed by equal ones in several steps."""
+    chunks = list(chunks)
+    lines = []
+    for window in windows:
+        total = sum(prefill_pairs(computed, tokens, window) for computed, tokens in chunks)
+        lines.append((total, pair_growth(*chunks[0], window)[0] if steps > 1 else 0))
+    return lines

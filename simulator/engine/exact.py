@@ -30,7 +30,7 @@ class ExactReplica:
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
-        on_finish: Callable[[int], None],
+        on_finish: Callable[[Sequence, int], None],
     ) -> None:
         self.number = number
         self.outstanding = 0
@@ -40,6 +40,8 @@ class ExactReplica:
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._decoding: list[Sequence] = []
+        self._holding: list[Sequence] = []  # blocks, and take part in no step: their caches move
+        self._joined: list[Sequence] = []  # decode for the first time
         self._busy = False
         self._plan: list[tuple[Sequence, int]] = []
         self._start = 0
@@ -62,13 +64,25 @@ class ExactReplica:
         """Every step asks anew."""
 
     def _free(self) -> int:
-        return self._kv.blocks - sum(self._kv.held(s.computed) for s in self._running)
+        return self._kv.blocks - sum(self._kv.held(s.computed) for s in self._running + self._holding)
+
+    def _wanted(self, sequence: Sequence, chunk: int) -> int:
+        return self._kv.held(sequence.computed + chunk)
+
+    def _admit_others(self, free: int, preempted: bool, now: int) -> None:
+        """Those that take blocks and no part in the step."""
+
+    def _seated(self) -> int:
+        return len(self._running)
 
     def _preempt(self, now: int) -> None:
         victim = self._running.pop()
         if victim in self._decoding:
             self._decoding.remove(victim)
-            victim.last_token = now
+            if victim in self._joined:
+                self._joined.remove(victim)
+            else:
+                victim.last_token = now
         victim.recompute()
         self._log.preemptions[victim.id] += 1
         self._waiting.insert(0, victim)
@@ -83,7 +97,7 @@ class ExactReplica:
         while place < len(self._running):
             sequence = self._running[place]
             chunk = min(max(1, sequence.target - sequence.computed), tokens)
-            more = held(sequence.computed + chunk) - held(sequence.computed)
+            more = self._wanted(sequence, chunk) - held(sequence.computed)
             while more > free and sequence in self._running:
                 preempted = True
                 free += held(self._running[-1].computed)
@@ -93,17 +107,18 @@ class ExactReplica:
                 free -= more
                 tokens -= chunk
                 place += 1
-        while not preempted and self._waiting and tokens > 0 and len(self._running) < limits.max_num_seqs:
+        while not preempted and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
             sequence = self._waiting[0]
             chunk = min(sequence.target, tokens)
-            if held(chunk) > free:
+            if self._wanted(sequence, chunk) > free:
                 break
             self._running.append(self._waiting.pop(0))
             if self._log.scheduled_s[sequence.id] != self._log.scheduled_s[sequence.id]:
                 self._log.scheduled_s[sequence.id] = now * SECONDS_PER_TICK
             plan.append((sequence, chunk))
-            free -= held(chunk)
+            free -= self._wanted(sequence, chunk)
             tokens -= chunk
+        self._admit_others(free, preempted, now)
         if not plan:
             self._busy = False
             self._step.rest(self, now)
@@ -115,8 +130,11 @@ class ExactReplica:
         pieces = self._step.at(self, now).pieces(
             decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1
         )
-        (_, self._ticks, _), row = pieces[0], (1, *counts, pieces[0][1], 0, *keys, *pairs)
+        (_, self._ticks, _), row = pieces[0], (1, *counts, len(self._joined), pieces[0][1], 0, *keys, *pairs)
         end = now + self._ticks
+        for sequence in self._joined:
+            self.journal.late_gap((end - sequence.last_token) * SECONDS_PER_TICK)
+        self._joined = []
         self._clock.at(end, lambda _event: self._end(end, row), BOUNDARY + self.number)
 
     def _compose(self) -> tuple[tuple[int, ...], list[int], list[int]]:
@@ -155,9 +173,8 @@ class ExactReplica:
             if sequence in self._decoding:
                 self._decoding.remove(sequence)
             self._running.remove(sequence)
+        self._holding += [s for s in finished if s.onward]
         for sequence in finished:
             self.outstanding -= 1
-            self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
-            self._log.finished += 1
-            self._on_finish(now)
+            self._on_finish(sequence, now)
         self._begin(now)

@@ -20,10 +20,10 @@ ROWS_AT_ONCE = 200_000
 
 
 def token_gaps(steps: SegmentRecords, late: np.ndarray, exact_steps: int = EXACT_STEPS) -> TokenGaps:
-    """Gaps of decoding sequences, and `late` ones: s, across a preemption."""
+    """Gaps of decoding sequences, and `late` ones: s, across a preemption or a move of the cache."""
     if int(steps.steps.sum()) > exact_steps:
         return _classed(steps, late)
-    count = np.repeat(steps.decoding, steps.steps)
+    count = np.repeat(steps.decoding - steps.joined, steps.steps)
     some = count > 0
     return TokenGaps(
         np.concatenate([steps.step_seconds()[some], late]),
@@ -53,9 +53,11 @@ def _parts(steps: SegmentRecords, late: np.ndarray) -> Iterator[tuple[np.ndarray
         yield late, np.ones(len(late), dtype=np.int64)
     for row in range(0, len(steps.steps), ROWS_AT_ONCE):
         here = slice(row, row + ROWS_AT_ONCE)
-        some = steps.decoding[here] > 0
-        count, decoding, first, increment = (
-            column[here][some] for column in (steps.steps, steps.decoding, steps.first_ticks, steps.increment_ticks)
+        seeing = steps.decoding[here] - steps.joined[here]
+        some = seeing > 0
+        decoding = seeing[some]
+        count, first, increment = (
+            column[here][some] for column in (steps.steps, steps.first_ticks, steps.increment_ticks)
         )
         growth = increment * (count - 1.0) / first
         parts = np.minimum(np.ceil(growth / CLASS_WIDTH).astype(np.int64), count).clip(1)

@@ -10,7 +10,7 @@ import numpy as np
 
 from simulator.cost.ticks import SECONDS_PER_TICK, too_long
 
-COLUMNS = ("steps", "decoding", "prefill_tokens", "outputs", "free_blocks", "first_ticks", "increment_ticks")
+COLUMNS = ("steps", "decoding", "prefill_tokens", "outputs", "free_blocks", "joined", "first_ticks", "increment_ticks")
 """Integer columns of a row; after them come, for each window, the keys read and the prefill pairs summed over steps."""
 
 FIRST = COLUMNS.index("first_ticks")
@@ -34,7 +34,7 @@ class Journal:
             raise too_long(row[FIRST] * SECONDS_PER_TICK) from None
 
     def late_gap(self, seconds: float) -> None:
-        """The gap between two tokens of a sequence that was preempted between them."""
+        """The gap between two tokens of a sequence that was preempted, or whose cache moved, between them."""
         self._late_gaps.append(seconds)
 
     def book_free(self, blocks: int) -> None:

@@ -47,6 +47,7 @@ class SegmentRecords:
     prefill_tokens: np.ndarray  # in each step
     outputs: np.ndarray  # sequences that emit a token, in each step
     free_blocks: np.ndarray  # when the segment began
+    joined: np.ndarray  # decoding ones whose gap in the first (and only) step is among the late ones
     first_ticks: np.ndarray  # duration of the first step
     increment_ticks: np.ndarray  # from step to step
     keys: np.ndarray
@@ -106,6 +107,18 @@ class Segment(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TransferRecords:
+    """One entry a request where prompts and decoding have pools of their own: the prefill replica, the first ones of the
+    run's, and when the prompt was done, its cache began to move, and was there (s; NaN for one that is not moved)."""
+
+    replica: np.ndarray
+    prefilled_s: np.ndarray
+    sent_s: np.ndarray
+    arrived_s: np.ndarray
+    replicas: int
+
+
+@dataclass(frozen=True)
 class RunRecords:
     """Everything that the engine knows after a run."""
 
@@ -117,6 +130,7 @@ class RunRecords:
     end_s: float  # when the last request finished (never the clock's last event)
     events: int
     replicas: int
-    kv_blocks: int  # of one replica
+    kv_blocks: int  # of one replica; of one that decodes
     kv_used_max: float  # fraction
     windows: tuple[int | None, ...]
+    transfers: TransferRecords | None = None

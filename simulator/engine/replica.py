@@ -21,7 +21,7 @@ from simulator.cost.piece import Line, Piece, elapsed, steps_until
 from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import BOUNDARY, Clock
-from simulator.engine.context import ContextSum, pair_growth, prefill_pairs
+from simulator.engine.context import ContextSum, pair_growth, pair_lines
 from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import BlockDemand, KvLimits
 from simulator.engine.request_log import RequestLog
@@ -42,7 +42,7 @@ class Replica:
         batch: BatchLimits,
         kv: KvLimits,
         log: RequestLog,
-        on_finish: Callable[[int], None],
+        on_finish: Callable[[Sequence, int], None],
     ) -> None:
         self.number = number
         self.outstanding = 0
@@ -56,6 +56,8 @@ class Replica:
         self._running: dict[int, Sequence] = {}  # in the order in which they joined
         self._finishing: list[tuple[int, int, int, Sequence]] = []
         self._decoding = 0
+        self._seats = batch.max_num_seqs
+        self._joined = 0  # decoding sequences whose first step of decoding begins the segment
         self._iteration = 0
         self._preempted = False  # in the step being decided
         self._partial: Sequence | None = None  # the one whose prompt is half computed; it joined last
@@ -165,7 +167,7 @@ class Replica:
             once = self._preempted or self._step.changed_at == now
             steps = 1 if once else self._unchanged_steps(chunks, emitting > decoding)
             if chunks:
-                pairs = self._pair_lines(chunks, steps)
+                pairs = pair_lines([(s.computed, chunk) for s, chunk in chunks], steps, self._step.windows)
             pieces = self._step.at(self, now).pieces(tokens, emitting, lines, pairs, steps)
             end = now
             for count, first, increment in pieces:
@@ -181,9 +183,7 @@ class Replica:
             self._advance()
             now = end
             revisit = end if after else -1
-        self._joinable = (
-            steps > 1 and not chunks and not self._waiting and len(self._running) < self._batch.max_num_seqs
-        )
+        self._joinable = steps > 1 and not chunks and not self._waiting and len(self._running) < self._seats
         self._revisit = revisit
         self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
 
@@ -195,15 +195,6 @@ class Replica:
         if sequence.target - sequence.computed - steps * chunk >= chunk:
             return False  # again the prompt takes all tokens
         return None if self._waiting else True
-
-    def _pair_lines(self, chunks: list[Chunk], steps: int) -> list[Line]:
-        """Query-key pairs of the chunks, by window: in the first step, and the growth from step to step."""
-        lines = []
-        for window in self._step.windows:
-            total = sum(prefill_pairs(sequence.computed, tokens, window) for sequence, tokens in chunks)
-            growth = pair_growth(chunks[0][0].computed, chunks[0][1], window)[0] if steps > 1 else 0
-            lines.append((total, growth))
-        return lines
 
     def _unchanged_steps(self, chunks: list[Chunk], completes: bool) -> int:
         """Steps for which the batch stays as it is, if nothing arrives."""
@@ -242,7 +233,8 @@ class Replica:
             finished = [s for s, tokens in self._chunks if self._prefilled(s, tokens * steps, now)]
         self.journal.book_free(self._free)
         for sequence in finished:
-            self._free += self._kv.held(sequence.computed)
+            if not sequence.onward:
+                self._free += self._kv.held(sequence.computed)
         finishing = self._finishing
         while finishing and finishing[0][0] <= iteration:
             _, _, epoch, sequence = heappop(finishing)
@@ -263,7 +255,7 @@ class Replica:
                 if not count:
                     return
             middle = count * (count - 1) // 2
-            row = [count, decoding, prefill, emitting, free, first, increment]
+            row = [count, decoding, prefill, emitting, free, 0 if done else self._joined, first, increment]
             for total, growth in self._lines:
                 row.append((total + growth * done) * count + growth * middle)
             self.journal.write(start * SECONDS_PER_TICK, row)
@@ -289,6 +281,11 @@ class Replica:
         sequence.generated += 1
         if sequence.generated == sequence.output:
             return True
+        self._decode(sequence)
+        return False
+
+    def _decode(self, sequence: Sequence) -> None:
+        """One that has its cache and its first token decodes from the next step on."""
         iteration = self._iteration
         sequence.context, sequence.joined = sequence.computed, iteration
         self._decoding += 1
@@ -297,7 +294,6 @@ class Replica:
             keys.add(sequence)
         end = iteration + sequence.output - sequence.generated
         heappush(self._finishing, (end, sequence.id, sequence.epoch, sequence))
-        return False
 
     # Sequences leave
 
@@ -315,9 +311,7 @@ class Replica:
     def _finish(self, sequence: Sequence, now: int) -> None:
         del self._running[sequence.id]
         self.outstanding -= 1
-        self._log.finish_s[sequence.id] = now * SECONDS_PER_TICK
-        self._log.finished += 1
-        self._on_finish(now)
+        self._on_finish(sequence, now)
 
     def _preempt(self, sequence: Sequence, now: int) -> None:
         """Back to the front of the queue; its tokens so far become part of the prompt to recompute."""
@@ -343,6 +337,10 @@ class Replica:
 
     # Sequences join
 
+    def _wanted(self, sequence: Sequence, chunk: int) -> int:
+        """Blocks that a sequence must hold for its next chunk."""
+        return self._kv.held(sequence.computed + chunk)
+
     def _admit(self, now: int) -> list[Chunk]:
         """Prompt chunks of the next step, after making room for the tokens of the decoding sequences."""
         self._preempted = False
@@ -359,7 +357,7 @@ class Replica:
         tokens = self._batch.max_num_batched_tokens - self._decoding
         if partial is not None:
             chunk = min(partial.target - partial.computed, tokens)
-            more = kv.held(partial.computed + chunk) - kv.held(partial.computed)
+            more = self._wanted(partial, chunk) - kv.held(partial.computed)
             if more > free:
                 self._preempt(partial, now)
             else:
@@ -368,11 +366,11 @@ class Replica:
                 tokens -= chunk
         if self._preempted:
             return chunks
-        running, scheduled_s = self._running, self._log.scheduled_s
-        while waiting and tokens > 0 and len(running) < self._batch.max_num_seqs:
+        running, scheduled_s, seats = self._running, self._log.scheduled_s, self._seats
+        while waiting and tokens > 0 and len(running) < seats:
             sequence = waiting[0]
             chunk = min(sequence.target, tokens)
-            more = kv.held(chunk)
+            more = self._wanted(sequence, chunk)
             if more > free:
                 break
             waiting.popleft()

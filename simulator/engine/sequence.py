@@ -8,7 +8,8 @@ class Sequence:
 
     While it is prefilled, `computed` of its `target` tokens are cached. While it decodes, its state is what it was when
     it joined (`context` cached tokens and `generated` output tokens before iteration `joined`) and advances by one in
-    every iteration. `epoch` grows whenever it leaves the decoders, so that notes about it elsewhere go stale.
+    every iteration. `epoch` grows whenever it leaves the decoders, so that notes about it elsewhere go stale. `onward`:
+    its cache is fetched by another machine when it ends here; its blocks stay until then.
     """
 
     __slots__ = (
@@ -19,6 +20,7 @@ class Sequence:
         "id",
         "joined",
         "last_token",
+        "onward",
         "output",
         "prompt",
         "target",
@@ -34,7 +36,8 @@ class Sequence:
         self.context = 0
         self.joined = -1
         self.epoch = 0
-        self.last_token = 0  # of a preempted sequence: when its user last saw a token
+        self.last_token = 0  # of one that waits between two tokens: when its user saw the last
+        self.onward = False
 
     def cached(self, iteration: int) -> int:
         """Cached tokens of a decoding sequence before this iteration."""

@@ -1,7 +1,7 @@
 """Scenarios: the schema of the YAML that people write."""
 
 from simulator.scenario.limits import Limits, SloChoice
-from simulator.scenario.machine import MachineChoice
+from simulator.scenario.machine import LinkChoice, MachineChoice, PrefillChoice, ServingMachineChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.reading import (
@@ -23,12 +23,15 @@ from simulator.scenario.training import TrainingScenario
 __all__ = [
     "Length",
     "Limits",
+    "LinkChoice",
     "LogNormal",
     "MachineChoice",
     "Money",
     "PrecisionChoice",
+    "PrefillChoice",
     "SampleScenario",
     "Scenario",
+    "ServingMachineChoice",
     "SloChoice",
     "Traffic",
     "TrainingScenario",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from simulator.quantity import Bandwidth, Known, quantity
 from simulator.scenario.placement import PlacementChoice
 from simulator.scenario.precision import PrecisionChoice
 from simulator.strict import Strict
@@ -40,3 +41,41 @@ class MachineChoice(Strict):
     placement: PlacementChoice | None = Field(
         None, description="Tensor class -> tier, or auto: the hottest bytes nearest. Left out: all in the main memory."
     )
+
+
+class PrefillChoice(MachineChoice):
+    """The machine that computes the prompts of one that only decodes."""
+
+    max_num_seqs: Count | None = Field(None, description="Limit of its batches; the scenario's when left out.")
+    max_num_batched_tokens: Count | None = Field(None, description="The same of the tokens in one of its steps.")
+
+
+class LinkChoice(Strict):
+    """What moves KV caches from the machines that prefill to those that decode."""
+
+    bandwidth: Bandwidth = Field(description="Per direction, of one replica at either end.")
+    latency: Annotated[Known, quantity("s", zero=True)] = Field(
+        Known(0.0), description="From the last byte that leaves to its arrival."
+    )
+
+
+class ServingMachineChoice(MachineChoice):
+    """A machine that serves requests, or one that decodes them after another has computed their prompts."""
+
+    prefill: PrefillChoice | None = Field(
+        None, description="Machines that compute the prompts; this one then only decodes. Left out: it does both."
+    )
+    link: LinkChoice | None = Field(
+        None, description="Moves the KV cache from there to here; left out: the slower of the profiles' `scale_out`."
+    )
+
+    @model_validator(mode="after")
+    def _joined(self) -> ServingMachineChoice:
+        if self.link and not self.prefill:
+            raise ValueError("a link leads from machines that prefill; write prefill: {hardware: h100-sxm-8}")
+        return self
+
+    @property
+    def pools(self) -> tuple[MachineChoice, ...]:
+        """The machines that prefill, if they are others, and those that decode."""
+        return (self.prefill, self) if self.prefill else (self,)

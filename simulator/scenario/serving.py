@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from simulator.quantity import Known, quantity
 from simulator.scenario.limits import Limits, SloChoice
-from simulator.scenario.machine import MachineChoice
+from simulator.scenario.machine import ServingMachineChoice
 from simulator.scenario.model import ModelChoice
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
@@ -24,7 +24,7 @@ class Scenario(Strict):
     model: str | ModelChoice | tuple[str | ModelChoice, ...] = Field(
         description="Names from the zoo, paths of config.json files, or models changed ({base, ffn, depth})."
     )
-    machines: tuple[MachineChoice, ...]
+    machines: tuple[ServingMachineChoice, ...]
     precision: PrecisionChoice = PrecisionChoice()
     traffic: Traffic
     limits: Limits = Limits()
