@@ -105,7 +105,7 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
     language: dict[int, Architecture] = {}
     for index, choice in enumerate(scenario.machines):
         with noting(problems, source.where(("machines", index))):
-            machines.append((choice, machine_of(choice, index, source, catalogue, stacks)))
+            machines.append((choice, machine_of(choice, ("machines", index), source, catalogue, stacks)))
     for index, model in enumerate(scenario.models):
         if isinstance(model, Decode):
             place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pytest
-from engine_cases import MS, EngineCase, MadeUpStep, Tariff, constant_step, engine_cases, requests
+from engine_cases import MadeUpStep, engine_cases
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_engine_fast_forward import assert_same_run
 
-from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
 from simulator.engine.disaggregated import Pool, simulate_pools
 from simulator.engine.kv_cache import KvLimits

@@ -48,9 +48,7 @@ def collect(
         events=events,
         replicas=len(journals),
         kv_blocks=caches[-1].blocks,
-        kv_used_max=max(
-            1.0 - journal.least_free / kv.blocks for journal, kv in zip(journals, caches, strict=True)
-        ),
+        kv_used_max=max(1.0 - journal.least_free / kv.blocks for journal, kv in zip(journals, caches, strict=True)),
         windows=windows,
         transfers=transfers,
     )
@@ -77,9 +75,11 @@ def _segments(journals: Sequence[Journal], windows: int) -> SegmentRecords:
 
 
 def _transfers(moved: MovedLog, order: np.ndarray) -> TransferRecords:
-    columns = (moved.prefilled_s, moved.sent_s, moved.arrived_s)
-    replica = np.frombuffer(moved.replica, dtype=np.int32)
-    return TransferRecords(replica[order], *(np.frombuffer(column)[order] for column in columns), moved.replicas)
+    replica = np.frombuffer(moved.replica, dtype=np.int32)[order]
+    prefilled, sent, arrived = (
+        np.frombuffer(column)[order] for column in (moved.prefilled_s, moved.sent_s, moved.arrived_s)
+    )
+    return TransferRecords(replica, prefilled, sent, arrived, moved.replicas)
 
 
 def _samples(

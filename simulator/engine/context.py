@@ -80,9 +80,7 @@ def pair_growth(prefix: int, chunk: int, window: int | None) -> tuple[int, int]:
     return chunk * chunk, max(1, (window - prefix) // chunk)
 
 
-def pair_lines(
-    chunks: Iterable[tuple[int, int]], steps: int, windows: tuple[int | None, ...]
-) -> list[tuple[int, int]]:
+def pair_lines(chunks: Iterable[tuple[int, int]], steps: int, windows: tuple[int | None, ...]) -> list[tuple[int, int]]:
     """Query-key pairs of chunks (cached tokens, tokens), by window: in the first step, and their growth where the first
     chunk is followed by equal ones in several steps."""
     chunks = list(chunks)

@@ -27,18 +27,19 @@ from simulator.engine.traffic import Workload
 
 @dataclass(frozen=True)
 class Pool:
-    """Equal replicas. `shared`: step times while 2, 3, ... of each len(shared) + 1 replicas are at work."""
+    """Equal replicas; `shared` and `beside` as `cluster.simulate` takes them."""
 
     step: StepTime
     batch: BatchLimits
     kv: KvLimits
     replicas: int = 1
-    shared: Sequence[StepTime] = ()
+    shared: Sequence[Sequence[StepTime]] = ()
+    beside: int = 1
 
     def sharing(self) -> list[Sharing]:
         """What each of its replicas shares with its neighbours."""
         size = len(self.shared) + 1
-        groups = [Sharing((self.step, *self.shared)) for _ in range(-(-self.replicas // size))]
+        groups = [Sharing(((self.step,), *self.shared), self.beside) for _ in range(-(-self.replicas // size))]
         return [groups[number // size] for number in range(self.replicas)]
 
 
@@ -93,13 +94,13 @@ class _Run:
         self._limits, self._link, self._progress = limits, Link(self.clock, limits), progress
         self._choose, self._choose_decode = ROUTERS[router](), ROUTERS[router]()
         self._held: dict[int, Request] = {}  # by request: what its prefill replica keeps for it
-        first, second = (
-            (ExactPrefillReplica, ExactDecodeReplica) if exact else (PrefillReplica, DecodeReplica)
-        )
+        first, second = (ExactPrefillReplica, ExactDecodeReplica) if exact else (PrefillReplica, DecodeReplica)
         self.prefill: list[PrefillReplica | ExactPrefillReplica] = []
         self.decode: list[DecodeReplica | ExactDecodeReplica] = []
         for number, sharing in enumerate(prefill.sharing()):
-            self.prefill.append(first(number, self.clock, sharing, prefill.batch, prefill.kv, self.log, self._prefilled))
+            self.prefill.append(
+                first(number, self.clock, sharing, prefill.batch, prefill.kv, self.log, self._prefilled)
+            )
             sharing.join(self.prefill[-1])
         for number, sharing in enumerate(decode.sharing(), prefill.replicas):
             common = number, self.clock, sharing, decode.batch, decode.kv, self.log, self._finished
@@ -142,7 +143,9 @@ class _Run:
         if receiver.loaded(sequence, now):
             self._wake(receiver, now)
 
-    def _wake(self, replica: PrefillReplica | DecodeReplica | ExactPrefillReplica | ExactDecodeReplica, now: int) -> None:
+    def _wake(
+        self, replica: PrefillReplica | DecodeReplica | ExactPrefillReplica | ExactDecodeReplica, now: int
+    ) -> None:
         """At the end of the instant, when all that comes at it has come."""
         self.clock.at(now, lambda _event: replica.wake(now), BOUNDARY + replica.number)
 

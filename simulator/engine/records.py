@@ -65,6 +65,10 @@ class SegmentRecords:
         """When each segment ended."""
         return np.asarray(self.start_s + self.seconds)
 
+    def where(self, mask: np.ndarray) -> SegmentRecords:
+        """Some of the segments."""
+        return SegmentRecords(*(column[mask] for column in vars(self).values()))
+
     def step_seconds(self) -> np.ndarray:
         """Duration of every step of every segment, one after the other."""
         ahead = np.arange(self.steps.sum()) - np.repeat(np.cumsum(self.steps) - self.steps, self.steps)
@@ -108,8 +112,9 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class TransferRecords:
-    """One entry a request where prompts and decoding have pools of their own: the prefill replica, the first ones of the
-    run's, and when the prompt was done, its cache began to move, and was there (s; NaN for one that is not moved)."""
+    """One entry a request where prompts and decoding have pools of their own: which of the prefill replicas (the first
+    `replicas` of the run), and when the prompt was done, its cache began to move, and was there (s; NaN: it never did).
+    """
 
     replica: np.ndarray
     prefilled_s: np.ndarray

@@ -35,10 +35,12 @@ class Sharing:
         self.windows = steps[0][0].windows
         self.changed_at = _NEVER  # steps that begin then keep the share of before for one step
         self._members: list[Member] = []
+        self._link: dict[int, int] = {}  # member -> which of the links
         self._work: dict[int, tuple[int, int]] = {}  # member -> (from, until) of its last spell of work
 
     def join(self, member: Member) -> None:
         """One more replica that shares."""
+        self._link[member.number] = len(self._members) // self._beside
         self._members.append(member)
         self._work[member.number] = (_NEVER, _NEVER)
 
@@ -46,11 +48,11 @@ class Sharing:
         """The step times for a step of `member` that begins at `now`."""
         if self.alone:
             return self._steps[0][0]
-        link, busy, near = member.number // self._beside, 0, 0
+        link, busy, near = self._link[member.number], 0, 0
         for number, (start, end) in self._work.items():
             if start < now <= end and number != member.number:
                 busy += 1
-                near += number // self._beside == link
+                near += self._link[number] == link
         return self._steps[busy][near]
 
     def work(self, member: Member, now: int) -> None:

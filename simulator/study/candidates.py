@@ -14,7 +14,7 @@ from simulator.cost.steady import Replica, SteadyState
 from simulator.errors import CapacityError, InputError, RamwiseError
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.slo import Slo
-from simulator.scenario import Limits, MachineChoice, Scenario
+from simulator.scenario import Limits, Scenario, ServingMachineChoice
 from simulator.scenario.model import build_model
 from simulator.serve import Case, basis, case_of, machine_of, prices
 from simulator.stack.stack import Stacks
@@ -83,7 +83,7 @@ class Candidates:
         """Why candidates were refused -> how many, the most frequent first."""
         return dict(Counter(refusal.why for _, refusal in self.refused).most_common())
 
-    def _choices(self) -> Iterator[tuple[MachineChoice, Limits]]:
+    def _choices(self) -> Iterator[tuple[ServingMachineChoice, Limits]]:
         plan = self._plan
         names = self._catalogue.names() if plan.machines == "auto" else plan.machines
         for name in names:
@@ -95,18 +95,18 @@ class Candidates:
                     update={"max_num_seqs": seqs, "max_num_batched_tokens": tokens}
                 )
                 if tp <= chips:
-                    yield MachineChoice(hardware=name, tp=tp, precision=precision), limits
+                    yield ServingMachineChoice(hardware=name, tp=tp, precision=precision), limits
 
-    def _made(self, choice: MachineChoice, limits: Limits) -> Candidate | Refusal:
+    def _made(self, choice: ServingMachineChoice, limits: Limits) -> Candidate | Refusal:
         scenario = self._scenario.model_copy(update={"limits": limits})
         try:
-            machine = machine_of(choice, 0, self._source, self._catalogue, self._stacks)
+            machine = machine_of(choice, ("machines", 0), self._source, self._catalogue, self._stacks)
             if machine.parallelism.check(self._model):
                 return Refusal("the layout does not divide the model")
             terms, (hourly,) = prices(self._money, [machine.profile])
             if hourly is None and self._plan.objective == "cost":
                 return Refusal(f"no {terms.basis} price")
-            case = case_of(scenario, choice, machine, self._model, self._requests, (terms, hourly))
+            case = case_of(scenario, choice, [machine], self._model, self._requests, (terms, [hourly]))
             return self._judged(case, limits)
         except CapacityError:
             return Refusal("the model does not fit")

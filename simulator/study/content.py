@@ -31,15 +31,16 @@ class Contents:
 
         Raise InputError for a name that nobody knows.
         """
+        pools = [pool for machine in scenario.machines for pool in machine.pools]
         parts = {
             "scenario": scenario.model_dump_json(exclude={"description"}, exclude_none=True),
             "models": [
                 self._once("model", model if isinstance(model, str) else model.base) for model in scenario.models
             ],
-            "machines": [self._once("hardware", machine.hardware) for machine in scenario.machines],
+            "machines": [self._once("hardware", machine.hardware) for machine in pools],
             "stacks": [
                 self._once("stack", machine.stack or self._catalogue.load(machine.hardware).default_stack)
-                for machine in scenario.machines
+                for machine in pools
             ],
             "trace": self._once("trace", scenario.traffic.trace) if scenario.traffic.trace else "",
             "version": version(),

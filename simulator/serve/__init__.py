@@ -1,0 +1,19 @@
+"""Serving scenarios: machines, cases, their runs, and what these come to."""
+
+from simulator.serve.case import Case, case_of, prepare, slo
+from simulator.serve.machine import basis, machine_of, noting, prices
+from simulator.serve.runs import execute, report_of, run
+
+__all__ = [
+    "Case",
+    "basis",
+    "case_of",
+    "execute",
+    "machine_of",
+    "noting",
+    "prepare",
+    "prices",
+    "report_of",
+    "run",
+    "slo",
+]

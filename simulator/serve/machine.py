@@ -1,0 +1,100 @@
+"""The machines of a scenario: profile, stack, layout, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from simulator.cost.machine import Machine
+from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost
+from simulator.errors import InputError, Problem, ProfileError, ScenarioError, StackError, Where, unknown
+from simulator.hardware.catalogue import Catalogue
+from simulator.hardware.host import with_host
+from simulator.hardware.profile import Profile
+from simulator.model.parallelism import Parallelism
+from simulator.problems import Location
+from simulator.provenance import changed
+from simulator.scenario import MachineChoice, Money, Scenario, ServingMachineChoice
+from simulator.scenario.placement import placement
+from simulator.stack.stack import Stacks
+from simulator.yaml_source import Source
+
+
+@contextmanager
+def noting(problems: list[Problem], where: Where) -> Iterator[None]:
+    """Note what is wrong, at `where` unless it has a place of its own, and go on."""
+    try:
+        yield
+    except InputError as error:
+        problems += [replace(problem, where=problem.where or where) for problem in error.problems]
+
+
+def places(choice: ServingMachineChoice, index: int) -> tuple[Location, ...]:
+    """Where each of the pools of a scenario's machine stands."""
+    at = ("machines", index)
+    return ((*at, "prefill"), at) if choice.prefill else (at,)
+
+
+def machine_of(choice: MachineChoice, at: Location, source: Source, catalogue: Catalogue, stacks: Stacks) -> Machine:
+    """The machine that a scenario names at a place. Raise InputError for what is wrong with it."""
+    profile = _profile(choice, catalogue, source.where((*at, "hardware")), source.where((*at, "change")))
+    if choice.host is not None:
+        host = catalogue.load(choice.host, source.where((*at, "host")))
+        profile = with_host(profile, host, choice.sockets)
+    elif choice.sockets is not None:
+        mend = "name the CPU node with host:, or take sockets away"
+        raise ScenarioError(Problem("sockets without a host", source.where((*at, "sockets")), mend))
+    largest = max(1, profile.node.chips // (choice.pp * choice.dp))
+    layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
+    if layout.chips > profile.node.chips and profile.node.scale_out is None:
+        raise ScenarioError(
+            Problem(
+                f"{layout} takes {layout.chips} chips, '{profile.name}' has {profile.node.chips} and no `scale_out`",
+                source.where(at),
+                f"write tp: {largest}, or take a larger machine, or one with a network to others",
+            )
+        )
+    stack = stacks.load(choice.stack or profile.default_stack, source.where((*at, "stack")))
+    if choice.stack_change:
+        there = source.where((*at, "stack_change"))
+        stack = changed(stack.on_profile(profile), choice.stack_change, there, StackError)
+    replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
+    return Machine(profile, stack, layout, placement(choice.placement, {}), replicas, threads=choice.threads)
+
+
+def _profile(
+    choice: MachineChoice, catalogue: Catalogue, where: Where | None = None, changes: Where | None = None
+) -> Profile:
+    """The profile that a machine names, with what it changes. A thought experiment may contradict a datasheet."""
+    profile = catalogue.load(choice.hardware, where)
+    if not choice.change:
+        return profile
+    return changed(profile, choice.change, changes or where or Where(choice.hardware), ProfileError)
+
+
+def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
+    """The scenario's terms, with the basis that all of its machines have in common where it names none."""
+    money = scenario.money or Money()
+    profiles = [_profile(pool, catalogue) for choice in scenario.machines for pool in choice.pools]
+    names = {*catalogue.names(), *(profile.name for profile in profiles)}
+    strange = [name for name in (*money.capital, *money.rental) if name not in names and "+" not in name]
+    if strange:
+        raise ScenarioError(unknown("hardware profile", strange[0], names))
+    common = common_basis(profiles, money.capital, money.rental)
+    return money if money.basis else money.model_copy(update={"basis": common})
+
+
+def prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[HourlyCost | None]]:
+    """The terms, and what each machine costs an hour; None for one without a price."""
+    terms = Terms(
+        money.basis or "rental",
+        float(money.amortisation),
+        float(money.interest),
+        float(money.electricity),
+        float(money.facility),
+        float(money.operation),
+        float(money.utilisation),
+        money.memory_prices,
+    )
+    return terms, [hourly_cost(p, terms, money.capital.get(p.name), money.rental.get(p.name)) for p in profiles]
