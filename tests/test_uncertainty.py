@@ -9,12 +9,12 @@ import pytest
 
 from simulator.hardware.catalogue import Catalogue
 from simulator.quantity import Known
-from simulator.scenario import MachineChoice
+from simulator.scenario import ServingMachineChoice
 from simulator.stack.stack import Stacks
 from simulator.study.sweep import sweep
 from simulator.study.uncertainty import Uncertainty, triangular
 
-H100 = MachineChoice(hardware="h100-sxm-8")
+H100 = ServingMachineChoice(hardware="h100-sxm-8")
 
 
 def uncertainty(samples: int = 64, seed: int = 7) -> Uncertainty:

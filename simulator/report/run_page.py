@@ -10,6 +10,7 @@ from simulator.quantity import LABELS
 from simulator.report.charts import CHARTS
 from simulator.report.names import run_names
 from simulator.report.page import Page, Section, Table, picture, table_of, table_of_frame
+from simulator.report.pool_page import pool_section
 from simulator.report.result import Report, Runs
 from simulator.report.tables import notes
 
@@ -28,6 +29,7 @@ def run_page(report: Report, plots: Path) -> str:
     """The page as HTML, with the charts that were saved in the folder `plots`."""
     sections = (
         Section("Results", notes=tuple(notes(report, 1000)), table=_results(report)),
+        *pool_section(report),
         pictures_of(plots, CHARTS, CAPTIONS),
         *foundations(report, run_names(report)),
     )

@@ -10,6 +10,7 @@ from simulator.model.quality import DISTINGUISHABLE
 from simulator.report.names import run_names
 from simulator.report.numerals import NOTHING, percent, saturation, significant
 from simulator.report.plain import finite
+from simulator.report.pools import pool_facts
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -166,6 +167,7 @@ def facts(run: RunResult) -> list[tuple[str, str]]:
             f"{summary['hardware']} ({summary['family']}), {summary['chips']} chips, "
             f"{summary['replicas']} x {summary['layout']}",
         ),
+        *pool_facts(summary),
         ("stack", f"{summary['stack']}, {_words(summary['precision'])}"),
         ("label", f"{summary['label']} (the weakest that the result rests on)"),
         (

@@ -69,7 +69,16 @@ def _names(process: int, name: str, run: RunResult) -> list[Event]:
     if run.saturated:
         heads.append(head("process_labels", 0, labels="saturated"))
     replicas = sorted({segment.replica for segment in run.records.segments})
-    return heads + [head("thread_name", 1 + replica, name=f"replica {replica}") for replica in replicas]
+    return heads + [head("thread_name", 1 + replica, name=_replica(run, replica)) for replica in replicas]
+
+
+def _replica(run: RunResult, number: int) -> str:
+    """What the timeline calls a replica; the first ones of several pools prefill."""
+    transfers = run.records.transfers
+    if transfers is None:
+        return f"replica {number}"
+    first = transfers.replicas
+    return f"prefill {number}" if number < first else f"decode {number - first}"
 
 
 def _slice(process: int, segment: Segment) -> Event:

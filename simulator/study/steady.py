@@ -10,7 +10,7 @@ import numpy as np
 
 from simulator.cost.amount import Amount
 from simulator.cost.steady import Replica, SteadyState
-from simulator.errors import RamwiseError
+from simulator.errors import Problem, RamwiseError, ScenarioError
 from simulator.metrics.money import money_summary
 from simulator.model.quality import quality
 from simulator.scenario import Length, LogNormal, Uniform
@@ -36,6 +36,11 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
             case = prepare(first.scenario, first.source, first.folders)[0]
         except RamwiseError as error:
             yield from ((key, error) for key in group)
+            continue
+        if case.prefill is not None:
+            mend = "write evaluate: events"
+            refused = ScenarioError(Problem("pools of prefill and decode have no closed form yet", None, mend))
+            yield from ((key, refused) for key in group)
             continue
         limit = min(case.architecture.max_context, case.room)
         fitting = {key: point for key, point in group.items() if _longest(point) <= limit}

@@ -9,6 +9,7 @@ moves no other one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from simulator.hardware.catalogue import Catalogue
 from simulator.provenance import Block, facts
 from simulator.quantity import Known
-from simulator.scenario import MachineChoice
+from simulator.scenario import MachineChoice, ServingMachineChoice
 from simulator.stack.stack import Stack, Stacks
 
 
@@ -28,7 +29,7 @@ class Uncertainty:
         self.samples, self._seed = samples, seed
         self._catalogue, self._stacks = catalogue, stacks
         self._draws: dict[str, np.ndarray] = {}
-        self._sampled: dict[tuple[str, int], MachineChoice] = {}
+        self._sampled: dict[tuple[str, int], ServingMachineChoice] = {}
 
     def numbers(self, choice: MachineChoice) -> dict[str, Known]:
         """Name of each ranged number of a machine and its stack -> the number."""
@@ -37,16 +38,20 @@ class Uncertainty:
         on_machine = _ranged(profile, f"{profile.name}:", choice.change)
         return {**on_machine, **_ranged(stack, _prefix(stack, profile.chip.name), choice.stack_change)}
 
-    def sample(self, choice: MachineChoice, sample: int) -> MachineChoice:
+    def sample(self, choice: ServingMachineChoice, sample: int) -> ServingMachineChoice:
         """The machine with the numbers of a sample; what the scenario itself changes stays as it is."""
         if sample == 0:
             return choice
         key = choice.model_dump_json(), sample
         if key not in self._sampled:
-            self._sampled[key] = self._made(choice, sample)
+            changes = self._changes(choice, sample)
+            if choice.prefill is not None:
+                prefill = choice.prefill.model_copy(update=self._changes(choice.prefill, sample))
+                changes = {**changes, "prefill": prefill}
+            self._sampled[key] = choice.model_copy(update=changes)
         return self._sampled[key]
 
-    def _made(self, choice: MachineChoice, sample: int) -> MachineChoice:
+    def _changes(self, choice: MachineChoice, sample: int) -> dict[str, Any]:
         change, stack_change = dict(choice.change), dict(choice.stack_change)
         hardware = f"{self._catalogue.load(choice.hardware).name}:"
         for name, number in self.numbers(choice).items():
@@ -54,7 +59,7 @@ class Uncertainty:
             written = f"{value!r} {number.unit}" if number.unit else value
             path = name.partition(":")[2]
             (change if name.startswith(hardware) else stack_change)[path] = written
-        return choice.model_copy(update={"change": change, "stack_change": stack_change})
+        return {"change": change, "stack_change": stack_change}
 
     def draws(self, name: str, number: Known) -> np.ndarray:
         """[samples] values of a ranged number."""
