@@ -150,7 +150,7 @@ def test_a_lone_cache_takes_its_bytes_and_the_latency() -> None:
 )
 def test_ends_share_their_rate(send: float, receive: float, senders: int, receivers: int, wanted: float) -> None:
     """Two caches of a megabyte at once, at a megabyte a second."""
-    pool = Pool(constant_step(STEP_S), BatchLimits(8, 1024), ROOMY)
+    pool = Pool(constant_step(STEP_S), BatchLimits(8, 4096), ROOMY)
     case = PoolCase(
         requests([0.0, 0.0], 1000, 5),
         replace(pool, replicas=senders),
