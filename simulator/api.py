@@ -33,7 +33,7 @@ from simulator.study.study import find_study
 from simulator.study.sweep import Sweep
 from simulator.study.sweep import sweep as run_sweep
 from simulator.train import run as run_training
-from simulator.yaml_source import Source
+from simulator.yaml_source import Source, as_yaml
 
 __all__ = ["Loaded", "crossover", "load", "plan", "run", "sweep"]
 
@@ -44,6 +44,9 @@ class Loaded:
 
     scenario: Scenario | TrainingScenario | SampleScenario
     source: Source
+
+    def __str__(self) -> str:
+        return as_yaml(self.source.data)
 
 
 def load(path: str | Path, *changes: str) -> Loaded:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from made_up_runs import eight_runs
+from nbclient import NotebookClient
 
 from simulator import crossover, load, plan, run, sweep
 from simulator.errors import InputError, OutputError, ScenarioError
@@ -14,6 +16,7 @@ from simulator.report import Report
 from simulator.report.columns import label
 from simulator.report.notebook import Shown, html
 
+CHECKOUT = Path(__file__).parent.parent
 PNG = b"\x89PNG"
 CHAT = """
 model: llama-3.1-8b
@@ -153,3 +156,19 @@ def test_a_study_of_another_kind_or_place_is_refused(chat: Path) -> None:
 )
 def test_columns_in_words(key: str, words: str) -> None:
     assert label(key) == words
+
+
+def test_the_tour_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell of the example notebook, in a fresh kernel; the checkout holds it without outputs."""
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    tour = nbformat.read(CHECKOUT / "notebooks" / "tour.ipynb", as_version=4)
+    nbformat.validate(tour)
+    cells = [cell for cell in tour.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells)
+    NotebookClient(tour, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [set().union(*(output.get("data", {}) for output in cell.outputs)) for cell in cells]
+    for cell, kinds in zip(cells, shown, strict=True):
+        assert ("image/png" in kinds) == (".plot(" in cell.source), cell.source
+    tables = [cell.source for cell, kinds in zip(cells, shown, strict=True) if "text/html" in kinds]
+    assert {"report.side_by_side().round(2)", "report.runs[0]"} <= set(tables)
+    assert len(tables) == 6  # and the run, the requests, the sweep, the plan
