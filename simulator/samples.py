@@ -45,7 +45,7 @@ from simulator.provenance import label_counts, weakest
 from simulator.quantity import format_quantity
 from simulator.report.sample_result import SampleReport, SampleRun
 from simulator.scenario import MachineChoice, Traffic
-from simulator.scenario.placement import placement
+from simulator.scenario.placement import is_automatic, placement
 from simulator.scenario.samples import AnySamples, Decode, Queries, SampleScenario
 from simulator.serve import machine_of, noting
 from simulator.stack.stack import Stacks
@@ -187,7 +187,7 @@ def _decoding(
     most = max(model.batches)
     sizes: dict[str, Any] = {"memory_utilization": 0.9, "max_tokens": most, "max_outputs": most}
     machine = replace(machine, placement=placement(choice.placement, held, architecture.tiers))
-    if choice.placement == "auto":
+    if is_automatic(choice.placement):
         machine = automatic(architecture, precision, machine, kv_tokens=float(most * model.context), **sizes)
     sheet = capacity(architecture, precision, machine, block_size=16, **sizes)
     if sheet.kv_tokens < most * model.context:

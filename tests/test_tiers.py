@@ -20,13 +20,14 @@ from simulator.cost.place import Near, Place, Placement
 from simulator.cost.placement import capacity
 from simulator.cost.prefetch import exposed, prefetched
 from simulator.cost.step import step_cost
-from simulator.errors import CapacityError, ScenarioError
+from simulator.errors import CapacityError, InputError, ScenarioError
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Gather, Matmul
 from simulator.model.parallelism import Parallelism
 from simulator.model.routing import inclusion
 from simulator.model.zoo import load_model
+from simulator.scenario.placement import Places
 from simulator.stack.stack import Stacks
 
 CATALOGUE, STACKS = Catalogue(), Stacks()
@@ -260,6 +261,44 @@ def test_scenarios_place_tensors_automatically_or_by_hand(tmp_path: Path) -> Non
     assert cached["tpot_p50_ms"] < auto["tpot_p50_ms"]  # the hottest experts, not the first layers
 
 
+WITH_EVERYTHING = """{base: qwen3-30b-a3b, name: everything, ffn: [
+    {layers: [1], kind: ngram_table, rows: 1.0e5, width: 64},
+    {layers: [2], kind: kv_retrieval, entries: 1.0e6, value_width: 64},
+    {layers: [3], kind: activation_sparse, width: 6144, active: 0.1}]}"""
+
+
+def test_every_class_of_serving_can_be_placed_and_its_bytes_move_with_it(tmp_path: Path) -> None:
+    """One machine for each class that the model has, with that class alone in the host's memory, and one that leaves
+    all the others to `auto`."""
+    classes = sorted(Places.model_fields.keys() - {"rest"})
+    machines = "".join(
+        f"\n          - {{hardware: h100-sxm-8, name: {kind}, tp: 1, placement: {{{kind}: ddr, rest: auto}}}}"
+        for kind in classes
+    )
+    found = dict(zip(classes, summaries(tmp_path, machines, WITH_EVERYTHING), strict=True))
+    for kind, summary in found.items():
+        far = summary["held_by_tier_b"].get("ddr", {})
+        assert not summary["warnings"] or all("changes nothing" not in text for text in summary["warnings"]), kind
+        if kind != "kv":
+            names = {name.partition(".")[0] for name in far}
+            assert names == ({"activations", "logits"} if kind == "activation" else {kind}), kind
+        else:
+            assert summary["kv_tokens"] > 5 * found["router"]["kv_tokens"]
+        assert "ddr" in summary["moved_per_output_token_b"] or kind == "norm", kind
+
+
+def test_a_placement_that_means_nothing_is_one_clear_error(tmp_path: Path) -> None:
+    for placed, message in {
+        "{kv: {tier: ddr, cache: {tier: hbm, capacity: 1 GiB}}}": "nothing of the kv is used more.*kv: ddr",
+        "{optimizer: ddr}": "unknown key 'optimizer'",
+        "{kv: dd}": "did you mean 'ddr'",
+        "{kv: {split: {hbm: 0.5, ddr: 0.6}}}": "add up to 1.1",
+        "{kv: gddr}": "no tier of 'h100-sxm-8' is called 'gddr'|tier of 'h100-sxm-8'",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            summaries(tmp_path, f"[{{hardware: h100-sxm-8, tp: 1, placement: {placed}}}]", "llama-3.1-8b")
+
+
 def test_keys_and_values_in_the_host_s_memory_leave_room_and_cost_time(tmp_path: Path) -> None:
     machines = """
           - {hardware: h100-sxm-8, name: near, tp: 1}
@@ -268,6 +307,18 @@ def test_keys_and_values_in_the_host_s_memory_leave_room_and_cost_time(tmp_path:
     near, far = summaries(tmp_path, machines, "llama-3.1-8b")
     assert far["kv_tokens"] > 20 * near["kv_tokens"]
     assert far["tpot_p50_ms"] > near["tpot_p50_ms"]
+    assert set(far["moved_per_output_token_b"]["ddr"]) == {"kv"}
+
+
+def test_new_keys_are_written_where_the_cache_lies_and_cost_bytes_but_no_time() -> None:
+    model, precision = load_model("llama-3.1-8b"), Precision()
+    near, far = (
+        step_cost(model, precision, machine(places), 16, 1).tokens for places in ({}, {"kv": Place({"ddr": 1.0})})
+    )
+    written = 16 * model.kv_bytes_per_token(precision)
+    assert far.bytes["ddr"][16] == pytest.approx(written)
+    assert near.bytes["hbm"][16] - far.bytes["hbm"][16] == pytest.approx(written)
+    assert far.total_seconds[16] <= near.total_seconds[16]
 
 
 @settings(deadline=None, max_examples=15)

@@ -54,9 +54,19 @@ def gather(operation: Gather, machine: Machine, load: float = 0.0) -> Amount:
 
 def vector(operation: Vector, machine: Machine) -> Amount:
     """The bytes of element-wise work; its FLOPs hide behind them on every machine here. A stack that cuts what a
-    tensor-parallel group would copy spares its chips the work of the others."""
-    moved = operation.bytes / (operation.copies if machine.stack.sharded else 1.0)
-    return stream(Stream(operation.name, "activation", moved, operation.repeat), machine)
+    tensor-parallel group would copy spares its chips the work of the others.
+
+    New keys and values of a cache in a far tier go there: over the other direction of the link, where nobody waits for
+    them, so that they count as bytes and joules but not as time.
+    """
+    copies = operation.copies if machine.stack.sharded else 1.0
+    far = {tier.name: share for tier, share in machine.parts("kv") if tier.far} if np.any(operation.written) else {}
+    away = operation.written * sum(far.values(), 0.0)
+    here = stream(Stream(operation.name, "activation", (operation.bytes - away) / copies, operation.repeat), machine)
+    if not far:
+        return here
+    moved = {name: operation.written * (share / copies * operation.repeat) for name, share in far.items()}
+    return add([here, Amount({}, {}, moved)])
 
 
 def rows_seconds(

@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.cost.machine import Machine
 from simulator.cost.place import Place, Placement
-from simulator.cost.placement import held_bytes
+from simulator.cost.placement import SCRATCH, held_bytes
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import FORMATS, Precision
 from simulator.model.operation import Batch, Gather, Matmul
@@ -28,8 +28,8 @@ def automatic(
     """The machine with every tensor class placed by its heat: bytes read in a decode step over bytes held.
 
     The step has `max_outputs` sequences. From the hottest on, each class goes to the nearest tier with room, cut layer
-    by layer where it is too large for what is left; what the machine's placement names stays there. Activations, logits
-    and `kv_tokens` of cache come first; where the cache alone would not fit, it keeps half of the main memory.
+    by layer where it is too large for what is left; what the machine's placement names stays there, and takes its room
+    first. So do activations, logits and `kv_tokens` of cache, which keeps half of its memory where it would not fit.
     """
     layout = machine.parallelism
     held = held_bytes(architecture, precision, layout, max_tokens, max_outputs)
@@ -37,19 +37,21 @@ def automatic(
     main = machine.memory.tier
     cache = kv_tokens / layout.dp * architecture.kv_bytes_per_token(precision, layout)
     cache += max_outputs / layout.dp * architecture.kv_bytes_per_sequence(precision, layout)
-    room[main] -= held.pop("activations") + held.pop("logits")
-    room[main] -= min(cache, max(0.0, room[main]) / 2.0)
+    scratch = sum(held.pop(tensor) for tensor in SCRATCH)
+    named = {tensor: place for tensor in held if (place := machine.placement.of(tensor)) is not None}
+    first = {tensor: held.pop(tensor) for tensor in named} | {"activation": scratch, "kv": cache}
+    for tensor, size in first.items():
+        for tier, share in machine.parts(tensor):
+            most = max(0.0, room[tier.name]) / 2.0 if tensor == "kv" else size
+            room[tier.name] -= min(size * share, most)
+        place = named.get(tensor)
+        if place is not None and place.near is not None:
+            room[place.near.tier] -= size * place.near.share
     read = bytes_read(architecture, precision, machine, max_outputs)
-    places: dict[str, Place] = {}
+    places: dict[str, Place] = dict(named)
     for tensor in sorted(held, key=lambda name: -read.get(name, 0.0) / held[name]):
         shares: dict[str, float] = {}
         left = held[tensor]
-        wish = machine.placement.of(tensor)
-        if wish is not None:
-            for name in room:
-                room[name] -= left * wish.in_tier(name)
-            places[tensor] = wish
-            continue
         for name, free in room.items():
             taken = min(left, max(0.0, free))
             if taken > 0.0:

@@ -65,6 +65,11 @@ class Machine:
                     f"the {tensor} in {', '.join(place.shares)} cannot be cached in {place.near.tier} of "
                     f"'{self.profile.name}', which is no nearer; cache it in a nearer tier, or leave `cache` out"
                 )
+            if place.swap and order.index(place.swap.tier) <= max(order.index(name) for name in place.shares):
+                raise ScenarioError(
+                    f"the {tensor} in {', '.join(place.shares)} cannot be swapped to {place.swap.tier} of "
+                    f"'{self.profile.name}', which is no farther; swap it to a farther tier, or leave `swap` out"
+                )
 
     @cached_property
     def for_prompts(self) -> Machine:

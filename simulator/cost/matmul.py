@@ -61,9 +61,11 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     flops = 2.0 * rows * operation.n * operation.k
     activations = _activations(operation)
     seconds, moved = _read(operation, machine, reads)
-    near = machine.memory.tier
-    seconds[near] = seconds.get(near, 0.0) + activations / (machine.bandwidth * float(stack.activation_streaming))
-    moved[near] = moved.get(near, 0.0) + activations
+    fraction = float(stack.activation_streaming)
+    for tier, share in machine.parts("activation"):
+        bandwidth = machine.streaming_bandwidth(tier, fraction) if tier.far else machine.bandwidth * fraction
+        seconds[tier.name] = seconds.get(tier.name, 0.0) + activations * share / bandwidth
+        moved[tier.name] = moved.get(tier.name, 0.0) + activations * share
     p, slowest = float(stack.overlap), operation.imbalance
     streamed = sum(seconds.values(), 0.0)
     stored = FORMATS[operation.format].bytes

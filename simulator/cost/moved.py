@@ -20,20 +20,22 @@ Moved = dict[str, dict[str, float]]
 def moved_by_tensor(architecture: Architecture, precision: Precision, machine: Machine, batch: Batch) -> Moved:
     """The bytes of one chip in a step: weights by their class, `kv` what attention reads, `activation` the rest."""
     found: Moved = {}
+    shares = {tier.name: share for tier, share in machine.parts(ACTIVATION)}
     operations = architecture.forward(batch, machine.parallelism, precision, float(machine.stack.expert_popularity))
     for operation in operations:
         for tier, moved in cost_of(operation, machine).bytes.items():
             whole = float(np.sum(moved))
-            passing = min(whole, _passing(operation)) if tier == machine.memory.tier else 0.0
+            passing = min(whole, _passing(operation) * shares.get(tier, 0.0))
             into = found.setdefault(tier, {})
-            for name, part in ((_class(operation), whole - passing), (ACTIVATION, passing)):
+            for name, part in ((_class(operation, tier in shares), whole - passing), (ACTIVATION, passing)):
                 if part > 0:
                     into[name] = into.get(name, 0.0) + part
     return found
 
 
-def _class(operation: Operation) -> str:
-    if isinstance(operation, Attention):
+def _class(operation: Operation, with_activations: bool) -> str:
+    """What an operation moves in a tier. Element-wise work moves new keys and values alone where no activations lie."""
+    if isinstance(operation, Attention) or (isinstance(operation, Vector) and not with_activations):
         return CACHE
     return ACTIVATION if isinstance(operation, Vector) else tensor_class(getattr(operation, "tensor", ACTIVATION))
 

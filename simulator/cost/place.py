@@ -24,12 +24,22 @@ class Near:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """A farther tier that takes the caches of preempted sequences: `size` bytes of each chip, None for all that is
+    left."""
+
+    tier: str
+    size: float | None = None
+
+
+@dataclass(frozen=True)
 class Place:
     """`shares`: tier -> share of the class's bytes, cut layer by layer, so that reads are shared out alike. They add up
-    to 1. `near`: a cache before them."""
+    to 1. `near`: a cache before them; `swap`: room behind them."""
 
     shares: Mapping[str, float]
     near: Near | None = None
+    swap: Swap | None = None
 
     def in_tier(self, name: str) -> float:
         """Share of the bytes that lie in a tier, copies in a cache not counted."""
@@ -50,4 +60,5 @@ class Placement:
     def tiers(self) -> set[str]:
         """Every tier that it names."""
         named = {name for place in self.places.values() for name in place.shares}
+        named |= {place.swap.tier for place in self.places.values() if place.swap}
         return named | {place.near.tier for place in self.places.values() if place.near}

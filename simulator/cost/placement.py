@@ -19,6 +19,11 @@ LIVE_COPIES = 8.0
 
 LOGIT_BYTES = 4.0
 
+SWAP = "kv swap space"
+
+SCRATCH = ("activations", "logits")
+"""What the class `activation` means."""
+
 
 @dataclass(frozen=True)
 class TierSheet:
@@ -49,6 +54,8 @@ class CapacitySheet:
     kv_blocks: int
     kv_fixed_blocks: int
     kv_shares: Mapping[str, float]
+    kv_block_bytes: float = 0.0  # of a block on one chip
+    kv_swap_blocks: int = 0  # in another tier, for sequences that wait
 
     @property
     def held(self) -> dict[str, float]:
@@ -106,6 +113,7 @@ def capacity(
     # Where nothing grows with the context, a sequence is one block.
     block = block_size * per_token or per_sequence
     blocks = min(max(0, int(tier.left / (block * shares[tier.tier]))) for tier in tiers if tier.tier in shares)
+    swap_blocks = sum(int(tier.held.get(SWAP, 0.0) / block) for tier in tiers)
     sheet = CapacitySheet(
         machine=machine.profile.name,
         model=architecture.name,
@@ -116,6 +124,8 @@ def capacity(
         kv_blocks=blocks * layout.dp,
         kv_fixed_blocks=ceil(per_sequence / block) if per_token else 0,
         kv_shares=shares,
+        kv_block_bytes=block,
+        kv_swap_blocks=swap_blocks * layout.dp,
     )
     if sheet.kv_blocks <= sheet.kv_fixed_blocks or any(tier.left < 0 for tier in tiers):
         chips = f"{layout.chips} of {machine.nodes * machine.profile.node.chips} chips"
@@ -150,11 +160,16 @@ def _laid_out(
     held: dict[str, dict[str, float]] = {name: {} for name in machine.tiers}
     weights = held_bytes(architecture, precision, machine.parallelism, max_tokens, max_outputs)
     for tensor, size in weights.items():
-        for tier, share in machine.parts(tensor):
+        for tier, share in machine.parts("activation" if tensor in SCRATCH else tensor):
             held[tier.name][tensor] = size * share
     for tensor, place in machine.placement.places.items():
         if place.near is not None:
             held[place.near.tier][f"{tensor} cache"] = place.near.share * weights.get(tensor, 0.0)
+    cache = machine.placement.of("kv")
+    if cache is not None and cache.swap is not None:
+        there, wished = cache.swap.tier, cache.swap.size
+        room = machine.tiers[there].capacity - sum(held[there].values())
+        held[there][SWAP] = max(0.0, room) if wished is None else wished
     kv = {tier.name for tier, _ in machine.parts("kv")}
     main = machine.memory.tier
     sheets = []

@@ -165,6 +165,7 @@ class GroupedQueryAttention:
                 batch.tokens * (ROTARY_FLOPS * rotated),
                 batch.tokens * (2 * (query + key) * ACTIVATION_BYTES + written),
                 repeat,
+                written=batch.tokens * written,
             ),
             *scores(
                 batch,
@@ -276,6 +277,7 @@ class LatentAttention:
                 tokens * (ROTARY_FLOPS * (rotated + normed)),
                 tokens * (2 * (rotated + normed) * ACTIVATION_BYTES + cached),
                 repeat,
+                written=tokens * cached,
             ),
             Matmul("latent expansion", tokens, expanded, self.kv_lora_rank, stored, "attention", 1.0, repeat),
             *scores(

@@ -115,13 +115,15 @@ class Gather:
 @dataclass(frozen=True)
 class Vector:
     """Element-wise work: norms, activations, rotary embedding, residual adds. FLOPs and bytes through the near tier.
-    copies: chips of the tensor-parallel group that each do all of it, to the same values."""
+    copies: chips of the tensor-parallel group that each do all of it, to the same values. written: of the bytes, those
+    of new keys and values, which go to where the cache lies."""
 
     name: str
     flops: Array
     bytes: Array
     repeat: Array = 1.0
     copies: float = 1.0
+    written: Array = 0.0
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from simulator.cost.place import Near, Place, Placement, Policy
+from simulator.cost.place import Near, Place, Placement, Policy, Swap
 from simulator.hardware.memory import TierName
 from simulator.model.number_format import tensor_class
 from simulator.quantity import Bytes, Fraction
@@ -42,7 +42,25 @@ class SplitChoice(Strict):
         return split
 
 
+class SwapRoom(Strict):
+    """A part of a farther tier that takes the caches of preempted sequences."""
+
+    tier: TierName
+    capacity: Bytes | None = Field(None, description="Bytes of it on each chip; all that is left when left out.")
+
+
+class SwappedChoice(Strict):
+    """The cache in one tier; a sequence that is preempted is moved to another and back, in place of being computed
+    again (vLLM's swap space)."""
+
+    tier: TierName
+    swap: SwapRoom
+
+
 PlaceChoice = TierName | SplitChoice | CachedChoice
+
+
+NOT_CACHED = ("embedding", "norm", "kv", "activation")
 
 
 class Places(Strict):
@@ -59,7 +77,26 @@ class Places(Strict):
     router: PlaceChoice | None = None
     head: PlaceChoice | None = None
     norm: PlaceChoice | None = None
-    kv: PlaceChoice | None = Field(None, description="The cache of keys and values.")
+    kv: PlaceChoice | SwappedChoice | None = Field(None, description="The cache of keys and values.")
+    activation: PlaceChoice | None = Field(None, description="Hidden states between operations, and logits.")
+    rest: Literal["main", "auto"] = Field(
+        "main", description="Where the other classes lie: in the main memory, or as with `placement: auto`."
+    )
+
+    @model_validator(mode="after")
+    def _nothing_in_vain(self) -> Places:
+        for kind in NOT_CACHED:
+            one = getattr(self, kind)
+            if isinstance(one, CachedChoice):
+                mend = f"write {kind}: {one.tier}, or {kind}: {{split: {{{one.cache.tier}: 0.1, {one.tier}: 0.9}}}}"
+                raise ValueError(f"nothing of the {kind} is used more than the rest, so a cache holds nothing; {mend}")
+        return self
+
+    @property
+    def chosen(self) -> dict[str, PlaceChoice | SwappedChoice]:
+        """Class -> its place, of those that have one."""
+        places = {kind: getattr(self, kind) for kind in type(self).model_fields if kind != "rest"}
+        return {kind: place for kind, place in places.items() if place is not None}
 
 
 PlacementChoice = Literal["auto"] | Places
@@ -75,20 +112,26 @@ def placement(
     """
     places = {tensor: Place({tier: 1.0}) for tensor, tier in wishes}
     if isinstance(choice, Places):
-        for kind in Places.model_fields:
-            one = getattr(choice, kind)
-            if one is not None:
-                alike = [tensor for tensor in held if tensor_class(tensor) == kind] or [kind]
-                place = _place(one, sum(held.get(tensor, 0.0) for tensor in alike))
-                places |= dict.fromkeys(alike, place)
+        for kind, one in choice.chosen.items():
+            alike = [tensor for tensor in held if tensor_class(tensor) == kind] or [kind]
+            place = _place(one, sum(held.get(tensor, 0.0) for tensor in alike))
+            places |= dict.fromkeys(alike, place)
     return Placement(places)
 
 
-def _place(choice: PlaceChoice, held: float) -> Place:
+def is_automatic(choice: PlacementChoice | None) -> bool:
+    """Whether what is not named is placed automatically."""
+    return choice == "auto" or (isinstance(choice, Places) and choice.rest == "auto")
+
+
+def _place(choice: PlaceChoice | SwappedChoice, held: float) -> Place:
     if isinstance(choice, SplitChoice):
         return Place({tier: float(share) for tier, share in choice.split.items()})
     if isinstance(choice, CachedChoice):
         near = choice.cache
         share = min(1.0, float(near.capacity) / held) if held else 0.0
         return Place({choice.tier: 1.0}, Near(near.tier, share, near.policy))
+    if isinstance(choice, SwappedChoice):
+        room = choice.swap.capacity
+        return Place({choice.tier: 1.0}, swap=Swap(choice.swap.tier, None if room is None else float(room)))
     return Place({choice: 1.0})

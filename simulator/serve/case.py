@@ -31,7 +31,7 @@ from simulator.scenario import (
     SloChoice,
 )
 from simulator.scenario.model import build_model
-from simulator.scenario.placement import placement
+from simulator.scenario.placement import is_automatic, placement
 from simulator.serve.machine import basis, machine_of, noting, places, prices
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
@@ -173,7 +173,7 @@ def _pool(
     lengths = requests.input_tokens + requests.output_tokens
     held = model.weight_bytes_per_chip(precision, machine.parallelism)
     machine = replace(machine, placement=placement(choice.placement, held, model.tiers))
-    if choice.placement == "auto":
+    if is_automatic(choice.placement):
         wanted = max(limits.max_num_seqs * float(lengths.mean()), float(lengths.max() + block_size))
         machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)
     sheet = capacity(model, precision, machine, block_size=block_size, **sizes)

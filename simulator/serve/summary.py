@@ -121,7 +121,7 @@ def _warnings(case: Case, scenario: Scenario) -> list[str]:
         placed = pool.choice.placement
         if isinstance(placed, Places):
             counts = pool.architecture.parameters_by_class()
-            held = {tensor_class(name) for name, count in counts.items() if count} | {"kv"}
-            for name in sorted(placed.model_fields_set - held):
+            held = {tensor_class(name) for name, count in counts.items() if count} | {"kv", "activation"}
+            for name in sorted(placed.chosen.keys() - held):
                 found.append(f"placement of '{name}' changes nothing: {pool.architecture.name} has no such tensors")
     return found
