@@ -44,6 +44,7 @@ KINDS: dict[str, FFN] = {
     "activation_sparse, hot and cold": ActivationSparseFFN(F, SHARE(0.3), SHARE(0.25), 0),
     "product_key_memory": ProductKeyMemory(256, D),
     "product_key_memory, PKM": ProductKeyMemory(256, D, gated=False),
+    "product_key_memory, UltraMemV2": ProductKeyMemory(256, 192, 1, 32, 192, pre_width=64),
     "peer": Peer(256),
     "ngram_table": NgramTable(100_000, 64, branches=4),
     "ngram_table, SCONE": NgramTable(100_000, D, match="longest", project=False),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from simulator.model.ffn.fields import Choice, Count, InnerCount, Tensor
+from simulator.model.ffn.fields import Choice, Count, InnerCount, Tensor, Whole
 from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.ffn.look_up import Shard, look_up
 from simulator.model.operation import Matmul, Operation, Vector
@@ -31,6 +31,8 @@ class ProductKeyMemory(FFN):
     half scores `keys` half-keys (2*heads*keys*query FLOPs a token), the best top_m of both make top_m^2 candidates.
     `shared`: the layers that the memory is put into hold one table of values together (Memory+; keys are their own).
     `gated`: SiLU gate d x width and output projection width x d (Memory+). Without, width is the model's width (PKM).
+    `pre_width`: a row holds as many values more, and its value counts by their product with the input, projected to
+    pre_width: an expert of one neuron between a projection in, in place of the gate, and one out (UltraMemV2).
     Sources: Lample et al. 2019 (PKM); Memory Layers at Scale 2024 (Memory+); UltraMemV2 2025.
     """
 
@@ -44,6 +46,7 @@ class ProductKeyMemory(FFN):
     query: Annotated[Count, Field(description="Width of a head's query, both halves.")] = 512
     shared: bool = False
     gated: bool = True
+    pre_width: Annotated[Whole, Field(description="Values of a row that meet the input (UltraMemV2).")] = 0
     shard: Shard = "column"
     popularity: Choice = KEYS
     tensor: Tensor = "table"
@@ -63,28 +66,33 @@ class ProductKeyMemory(FFN):
         """Rows of the memory."""
         return self.keys**2
 
+    @property
+    def row(self) -> int:
+        """Values of a row."""
+        return self.width + self.pre_width
+
     def fitted(self, architecture: Architecture, layers: int) -> ProductKeyMemory:
         """Each of the layers that share the values holds its part of them."""
         return replace(self, sharers=layers) if self.shared else self
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """keys^2*width/sharers over tp*dp; half-keys and query projection on each chip; gate and output over tp."""
+        """keys^2*row/sharers over tp*dp; half-keys and query projection on each chip; gate and output over tp."""
         counts = {
             self.tensor: self.memory_parameters(hidden) / (parallelism.tp * parallelism.dp),
             "router": float(self.heads * self.query * (self.keys + hidden)),
         }
         if self.gated:
-            counts["ffn"] = 2.0 * hidden * self.width / parallelism.tp
+            counts["ffn"] = float(hidden) * ((self.pre_width or self.width) + self.width) / parallelism.tp
         return counts
 
     def active_parameters(self, hidden: int) -> float:
         """Rows that a token looks up, half-keys, projections."""
         counts = self.parameters(hidden)
-        return self.heads * self.top_m * self.width + counts["router"] + counts.get("ffn", 0.0)
+        return self.heads * self.top_m * self.row + counts["router"] + counts.get("ffn", 0.0)
 
     def memory_parameters(self, hidden: int) -> float:
         """The values, this layer's share of them."""
-        return float(self.rows) * self.width / self.sharers
+        return float(self.rows) * self.row / self.sharers
 
     def operations(self, visit: Visit) -> list[Operation]:
         """Query, scores of both halves, candidates, rows, weighted sum, gate and output, all-reduce."""
@@ -99,23 +107,23 @@ class ProductKeyMemory(FFN):
                 per_token=self.heads * self.top_m,
                 tables=1,
                 rows=self.rows,
-                width=self.width,
+                width=self.row,
                 popularity=self.popularity,
                 address_known="layer",
                 shard=self.shard,
             ),
         ]
-        summed = tokens * (self.heads * self.top_m * self.width)
+        summed = tokens * (self.heads * self.top_m * self.row)
         found.append(Vector("memory sum", summed * 2.0 / tp, tokens * (self.width * ACTIVATION_BYTES), repeat))
         if self.gated:
-            format, width = visit.precision.format_of("ffn"), self.width / tp
-            found.append(Matmul("memory gate", tokens, width, hidden, format, "ffn", 1.0, repeat))
-            found.append(Matmul("memory output", tokens, hidden, width, format, "ffn", 1.0, repeat))
+            format, into = visit.precision.format_of("ffn"), (self.pre_width or self.width) / tp
+            found.append(Matmul("memory gate", tokens, into, hidden, format, "ffn", 1.0, repeat))
+            found.append(Matmul("memory output", tokens, hidden, self.width / tp, format, "ffn", 1.0, repeat))
         return [*found, *all_reduce("ffn all-reduce", tokens, hidden, tp, repeat)]
 
     def shape(self) -> str:
         """Such as "1048576 rows of 2048, 4 x 32 a token"."""
-        return f"{self.rows} rows of {self.width}, {self.heads} x {self.top_m} a token"
+        return f"{self.rows} rows of {self.row}, {self.heads} x {self.top_m} a token"
 
 
 def product_keys(
