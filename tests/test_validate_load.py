@@ -146,3 +146,41 @@ def test_the_largest_rate_is_found_in_few_runs_whatever_the_shape(power: float, 
     assert found <= 7.0
     assert len(tried) <= 17
     assert largest(lambda rate: 1.0, start, 100.0) is None
+
+
+def test_what_a_server_draws_lies_between_idle_and_its_limits_and_follows_the_rate() -> None:
+    """The steady state in closed form draws as much: chips, their share of the node, no cooling."""
+    held = requests_held(load(Arrivals()))
+    power = Catalogue().load("h100-sxm-8").chip.power
+    base = float(Catalogue().load("h100-sxm-8").node.power.base) / 8
+    quiet, busy = (
+        run(replace(load(Arrivals(rate=share * held, requests=2000)), metered=True)) for share in (0.05, 0.9)
+    )
+    for found in (quiet, busy):
+        assert float(power.idle) + base < found["wall_watts"] < float(power.cap) + base
+        assert found["wall_joules"] == pytest.approx(found["wall_watts"] / found["output_rate"])
+    assert quiet["wall_watts"] < busy["wall_watts"]
+    assert quiet["wall_joules"] > 2 * busy["wall_joules"]
+    assert "wall_watts" not in run(load(Arrivals(rate=held / 2, requests=100)))
+
+
+def test_a_part_of_the_replicas_draws_its_part() -> None:
+    one = run(replace(load(Arrivals(requests=300)), metered=True))
+    many = run(replace(load(Arrivals(requests=300 * 100), 100), metered=True))
+    assert many["wall_watts"] == pytest.approx(100 * one["wall_watts"], rel=0.05)
+
+
+def test_power_at_the_wall_of_a_row_and_joules_derived_from_it_are_of_one_run(tmp_path: Path) -> None:
+    """MLPerf's whole server; "derived (ours)" before the words of the run does not make it another."""
+    row = {
+        "request_rate": "offline (all at once)", "hardware": "b200-sxm", "n_chips": "8", "tp": "",
+        "dtype_weights": "fp4", "model": "llama3.1-8b", "engine": "tensorrt-llm", "input_len": "", "output_len": "",
+        "concurrency_or_batch": "",
+    }  # fmt: skip
+    note = "MLPerf v5.1 closed Offline, one system; mean wall (AC) power of the whole server"
+    watts = row | {"metric": "system_power_w", "unit": "W", "value": "9436.1", "note": note}
+    joules = row | {"metric": "j_per_token", "unit": "J/tok", "value": "0.0642", "note": f"derived (ours): a. {note}"}
+    questions = [Interpreter().ask(read_rows(made(tmp_path, change))[0]) for change in (watts, joules)]
+    loads = [question.load for question in questions if isinstance(question, Question)]
+    assert len(loads) == 2 and loads[0] and loads[1]
+    assert loads[0].metered and loads[0].key == loads[1].key

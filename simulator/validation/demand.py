@@ -28,7 +28,11 @@ _RATES = {
     "total_tokens_per_s": "total_rate",
     "requests_per_s": "request_rate",
     "latency_s": "makespan",
+    "system_power_w": "wall_watts",
+    "j_per_token": "wall_joules",
 }
+METERED = ("wall_watts", "wall_joules")
+"""Figures of what a system draws: those of MLPerf are read at the wall."""
 
 
 def figure(metric: str) -> str | None:
@@ -39,7 +43,7 @@ def figure(metric: str) -> str | None:
 
 def workload(row: Row, model: str) -> aliases.Entry:
     """The entry of the benchmark and the model (by its name in the zoo); an empty one where there is none."""
-    found = aliases.longest("workloads", run=row.note, model=model)
+    found = aliases.longest("workloads", run=row.run, model=model)
     return found[0] if found else {}
 
 

@@ -18,7 +18,7 @@ from numpy.random import Generator
 from simulator.cost.machine import Machine
 from simulator.cost.placement import capacity
 from simulator.cost.steady import Replica
-from simulator.cost.step import step_cost
+from simulator.cost.step import StepCost, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine import traffic
 from simulator.engine.batching import BatchLimits
@@ -33,6 +33,7 @@ from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.validation.search import largest
 from simulator.validation.steps import Step, step_seconds
+from simulator.validation.wall_power import wall_watts
 
 MOST = 12_000
 """Requests of a run, about: of a system with more, a part of the replicas is simulated."""
@@ -108,7 +109,7 @@ class Arrivals:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests on equal replicas of a model, each on `machine`."""
+    """Requests on equal replicas of a model, each on `machine`. `metered`: what they draw at the wall is asked too."""
 
     architecture: Architecture
     precision: Precision
@@ -118,13 +119,15 @@ class Load:
     inputs: Lengths
     outputs: Lengths
     limits: Limits
+    metered: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for loads that are equal, machines and models by their names."""
         machine = self.machine
         names = self.architecture.name, machine.profile.name, machine.stack.name, machine.parallelism
-        return *names, self.precision, self.replicas, self.arrivals, self.inputs, self.outputs, self.limits
+        known = self.precision, self.replicas, self.arrivals, self.inputs, self.outputs, self.limits, self.metered
+        return *names, *known
 
 
 def figures(loads: Iterable[Load]) -> Iterator[tuple[tuple[object, ...], Figures | str]]:
@@ -219,10 +222,22 @@ class Bench:
         arrivals = self._load.arrivals
         if arrivals.slo is None:
             records, share = self.run(arrivals, MOST)
-            return _latencies(records) | {name: rate / share for name, rate in _rates(records, arrivals).items()}
+            found = {name: rate / share for name, rate in _rates(records, arrivals).items()}
+            return _latencies(records) | found | self._drawn(found, records, share)
         rate = self._largest_rate(arrivals.slo)
         prompt, output = self._load.inputs.mean, self._load.outputs.mean
-        return {"request_rate": rate, "output_rate": rate * output, "total_rate": rate * (prompt + output)}
+        found = {"request_rate": rate, "output_rate": rate * output, "total_rate": rate * (prompt + output)}
+        if not self._load.metered:
+            return found
+        return found | self._drawn(found, *self.run(replace(arrivals, rate=rate), SEARCHED))
+
+    def _drawn(self, rates: Figures, records: RunRecords, share: float) -> Figures:
+        """Watts at the wall, and joules for an output token at the rate of the same run, where they are asked."""
+        load = self._load
+        if not load.metered:
+            return {}
+        watts = wall_watts(records, self._cost, load.machine, round(load.replicas * share), share)
+        return {"wall_watts": watts, "wall_joules": watts / rates["output_rate"]}
 
     def _largest_rate(self, slo: Slo) -> float:
         """Requests per second of the system, searched from where the means of a steady batch keep the limits.
@@ -266,12 +281,15 @@ class Bench:
         return simulate(workload, self._steps, self._batch, self._kv, replicas=replicas), share
 
     @cached_property
-    def _steps(self) -> StepTable:
+    def _cost(self) -> StepCost:
         load, batch = self._load, self._batch
-        cost = step_cost(
+        return step_cost(
             load.architecture, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs
         )
-        return StepTable(cost, load.machine)
+
+    @cached_property
+    def _steps(self) -> StepTable:
+        return StepTable(self._cost, self._load.machine)
 
 
 def _latencies(records: RunRecords) -> Figures:

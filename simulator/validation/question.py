@@ -180,9 +180,9 @@ class Interpreter:
         if isinstance(stated, Reason) and (stated != NOT_STATED or not chips):
             return stated
         layouts = layouts_of_system(model, profile, chips) if isinstance(stated, Reason) else [stated]
-        limits = demand.limits(row)
+        limits, metered = demand.limits(row), figure in demand.METERED
         loads = [
-            Load(model, precisions[0][1], machine, chips // layout.chips, arrivals, *lengths, limits)
+            Load(model, precisions[0][1], machine, chips // layout.chips, arrivals, *lengths, limits, metered)
             for layout in layouts
             for machine in [self._machine(profile, stack, layout)]
         ]
@@ -276,7 +276,7 @@ class Interpreter:
     def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, bool, str]:
         """The stack, whether stages of a pipeline wait for each other, and what was assumed."""
         hosted = profile.host is not None
-        for entry in aliases.longest("engines", engine=row.engine, run=row.note, chip=row.hardware):
+        for entry in aliases.longest("engines", engine=row.engine, run=row.run, chip=row.hardware):
             stack = self._stacks.get(entry["stack"])
             if stack is None and entry["chip"]:
                 return Reason(f"no stack {entry['stack']}"), False, ""

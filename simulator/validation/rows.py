@@ -31,6 +31,8 @@ UNITS = {
 
 _NUMBER = re.compile(r"~?(\d+(?:\.\d+)?)\*?(?: max)?")
 
+_DERIVED = re.compile(r"^derived \(ours\):[^.]*\.\s*")
+
 DROPPED = "EXCLUDE"
 APART = ("SUSPECT", "CAUTION")
 
@@ -69,6 +71,11 @@ class Row:
     def dropped(self) -> bool:
         """The note says that the row is no measurement of what it seems to measure."""
         return self.note.startswith(DROPPED)
+
+    @property
+    def run(self) -> str:
+        """The words of the note about the run itself: what was derived from it is left out."""
+        return _DERIVED.sub("", self.note)
 
     @property
     def doubt(self) -> str:
