@@ -200,7 +200,7 @@ def _decoding(
     expected = quality(architecture, precision, TRAINING_TOKENS)
     for batch in model.batches:
         at = np.array([0, batch])
-        contexts = [price.times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
+        contexts = [price.at(at).times(at * keys) for price, keys in zip(priced.keys, windows, strict=True)]
         waiting = priced.waiting(at, [at * keys for keys in windows])
         work = add([priced.tokens.at(at), priced.outputs.at(at), *contexts, waiting])
         yield SampleCase(

@@ -312,6 +312,33 @@ def test_a_prompt_streams_weights_at_the_rate_of_its_own_kernels() -> None:
     assert more == pytest.approx(weights / (0.8 * BANDWIDTH), rel=1e-6)
 
 
+def test_few_sequences_get_the_kernel_that_splits_their_keys() -> None:
+    """Up to 16 sequences of 32 heads are 512 blocks; in the table as in the operation itself."""
+    chips = machine("mi300x-8", stack="vllm-rocm-2024", stack__host_floor=0.0, stack__kv_streaming=0.97)
+    split = chips.stack.decode_split
+    assert split is not None
+    keys = step_cost(load_model("llama-3.1-8b"), Precision(), chips, 64, 64).keys[0].total_seconds
+    shares = (split.attention, chips.stack.decode_attention["default"])
+    few, many = (4 * 4096 * 32 / (chips.sixteen_bit_peak * float(share)) for share in shares)
+    assert np.asarray(keys)[[1, 16]] == pytest.approx(few, rel=0.02)  # reading the cache takes its part
+    assert np.asarray(keys)[[17, 64]] == pytest.approx(many, rel=1e-3)
+    last, first = (
+        step_s(chips, "llama-3.1-8b", tokens, 1000 * tokens) - step_s(chips, "llama-3.1-8b", tokens)
+        for tokens in (16, 17)
+    )
+    assert first / last == pytest.approx(17 / 16 * many / few, rel=0.02)
+
+
+def test_the_keys_of_one_sequence_are_scanned_one_after_the_other() -> None:
+    """However many chips share the heads, and however many sequences run beside it."""
+    quick, slow = (machine(tp=8, stack__key_scan=scan, stack__host_floor=0.0) for scan in (0.0, 100e-9))
+    added = [
+        step_s(slow, "llama-3.1-8b", batch, batch * 10_000) - step_s(slow, "llama-3.1-8b", batch) for batch in (1, 4)
+    ]
+    assert added == pytest.approx([32 * 10_000 * 100e-9] * 2, rel=1e-3)
+    assert step_s(quick, "llama-3.1-8b", 1, 10_000) < step_s(slow, "llama-3.1-8b", 1, 10_000)
+
+
 def test_prompts_wait_for_a_host_that_launches_their_layers_chip_after_chip() -> None:
     quick, slow = (machine(tp=8, stack__prefill_dispatch=each, stack__host_norm=4.0) for each in (0.0, 1e-3))
     assert step_s(slow, "llama-3.1-8b", 8) == pytest.approx(step_s(quick, "llama-3.1-8b", 8), rel=1e-9)

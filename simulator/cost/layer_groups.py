@@ -47,7 +47,7 @@ def node_amounts(
         searches = tuple(PathSearch(width, ALWAYS) for width in node.searches)
         part = replace(architecture, layers=layers, searches=searches)
         keys = {w: count * node.seen * (context if w is None else min(context, w)) for w in part.windows}
-        operations = part.forward(Batch(count, 0.0, keys), machine.parallelism, precision, zipf)
+        operations = part.forward(Batch(count, count, keys), machine.parallelism, precision, zipf)
         overhead = add([per_layer(part, precision, machine), Amount({OVERHEAD: -float(stack.step_overhead)})])
         inside = cost_of_all([o for o in operations if o.name not in ONCE], machine, overhead, node.layers)
         sequences = Amount({OVERHEAD: count * (each * node.layers)})

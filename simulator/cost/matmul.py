@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 
 from simulator.cost.access import latency_of
-from simulator.cost.amount import OVERHEAD, Amount, add, overlapped
+from simulator.cost.amount import OVERHEAD, Amount, add, norm, overlapped
 from simulator.cost.cache import chosen_hits
 from simulator.cost.host import host_matmul
 from simulator.cost.machine import Machine
@@ -17,7 +17,7 @@ from simulator.cost.tier import Tier
 from simulator.model.number_format import FORMATS, tensor_class
 from simulator.model.operation import Array, Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
-from simulator.stack.stack import of_format
+from simulator.stack.stack import Stack, of_format
 
 ATTENTION_P = 4.0
 """Compute and cache reads inside an attention kernel overlap as a 4-norm (2 to 4 fit alike)."""
@@ -147,21 +147,33 @@ def _tokens(operation: Matmul, machine: Machine) -> Array:
 
 
 def attention(operation: Attention, machine: Machine) -> Amount:
-    """t = ((pairs * FLOPs / F)^4 + (keys * bytes / W)^4)^(1/4): a straight line in the context. Keys that several chips
-    hold are read by each, unless the stack cuts them over the batch.
+    """t = ((pairs * FLOPs / F)^4 + (keys * bytes / W)^4 + (keys / sequences * scan)^4)^(1/4): a straight line in the
+    context. Keys that several chips hold are read by each, unless the stack cuts them over the batch.
 
-    F = 16-bit peak * the stack's fraction for the phase, W = bandwidth * its fraction for the cache, tier by tier.
+    F = 16-bit peak * the stack's fraction for the phase, W = bandwidth * its fraction for the cache, tier by tier. The
+    last term is of decode steps: sequences run beside each other, of each the keys one after the other.
     """
     stack = machine.stack
-    if operation.phase == "decode":
-        fraction = of_format(stack.decode_attention, operation.format, stack.name, "share of peak for decode attention")
-    else:
-        fraction = float(stack.prefill_attention)
     flops = operation.pairs * operation.flops_per_pair
+    fraction = _of_decode(operation, stack) if operation.phase == "decode" else float(stack.prefill_attention)
+    worked = flops / (machine.sixteen_bit_peak * fraction)
+    if operation.phase == "decode" and stack.key_scan:
+        scanned = operation.keys / np.maximum(operation.sequences, 1.0) * float(stack.key_scan)
+        worked = norm(worked, scanned, ATTENTION_P)
     moved = operation.keys * operation.bytes_per_key / (operation.copies if stack.sharded else 1.0)
     parts = machine.parts("kv")
     fraction_read = float(stack.kv_streaming)
     reading = {t.name: moved * share / machine.streaming_bandwidth(t, fraction_read) for t, share in parts}
-    seconds = overlapped(flops / (machine.sixteen_bit_peak * fraction), reading, ATTENTION_P)
+    seconds = overlapped(worked, reading, ATTENTION_P)
     read = {t.name: moved * share for t, share in parts}
     return Amount(seconds, {machine.profile.compute_format("bf16"): flops}, read).times(operation.repeat)
+
+
+def _of_decode(operation: Attention, stack: Stack) -> Array:
+    """Share of the 16-bit peak in a decode step, with the stack's kernel for few sequences or for many."""
+    many = of_format(stack.decode_attention, operation.format, stack.name, "share of peak for decode attention")
+    few = stack.decode_split
+    if few is None or not operation.heads:
+        return many
+    blocks = np.asarray(operation.sequences) * operation.heads
+    return np.where(blocks <= float(few.blocks), float(few.attention), many)

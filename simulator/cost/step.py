@@ -1,6 +1,7 @@
 """What a step of a replica costs, tabulated once: by tokens, by emitting sequences, by key and by query-key pair.
 
-    t_work = T[tokens] + O[outputs] + sum over windows (keys * k + pairs * p) + (a prompt in the step ? P[tokens] : 0)
+    t_work = T[tokens] + O[outputs] + sum over windows (keys * k[outputs] + pairs * p)
+             + (a prompt in the step ? P[tokens] : 0)
              + what prefetches leave to wait for: the largest of straight lines in the same (prefetch.py)
     t_step = max(norm(t_work, host floor), E / (cap - idle))
 
@@ -33,7 +34,8 @@ from simulator.stack.stack import of_format
 
 @dataclass(frozen=True)
 class StepCost:
-    """Costs of one chip. tokens, outputs: tables indexed by their number; keys, pairs: per key and pair, by window.
+    """Costs of one chip. tokens, outputs: tables indexed by their number; keys, pairs: per key and pair, by window (of
+    keys by outputs too, where a stack has other kernels for few sequences).
 
     waits: by tokens, of steps without and with a prompt; a layer leaves free[tokens] seconds for each of them, and
     free_keys and free_pairs more for each key and pair.
@@ -135,11 +137,11 @@ def step_cost(
         return add([hiding, waits.amount]), waits, free_seconds(hiding, waits.tiers, on) / model.layer_count
 
     def of_contexts(model: Architecture, many: float, kind: str) -> tuple[Amount, ...]:
-        batches = [Batch(many, 0.0, **{kind: one(window)}) for window in windows]
+        batches = [Batch(many, emitting, **{kind: one(window)}) for window in windows]
         return tuple(_slower(price(model, machine, batch, _is_attention)[0], longest) for batch in batches)
 
     def left(prices: Sequence[Amount], model: Architecture) -> tuple[float, ...]:
-        return tuple(float(free_seconds(one, waits.tiers, machine)) / model.layer_count for one in prices)
+        return tuple(float(np.min(free_seconds(one, waits.tiers, machine))) / model.layer_count for one in prices)
 
     def one(window: int | None) -> dict[int | None, Array]:
         return {each: float(each == window) for each in windows}
@@ -148,7 +150,8 @@ def step_cost(
     longest = ceil(architecture.layer_count / layout.pp) * layout.pp / architecture.layer_count
     count = np.arange(max_tokens + 1, dtype=float)  # without a token there is no step: row 0 costs nothing
     many = float(layout.dp * layout.pp)  # a batch that keeps every stage and copy busy
-    outputs, _ = price(architecture, machine, Batch(many, np.arange(max_outputs + 1, dtype=float)), is_head)
+    emitting = np.arange(max_outputs + 1, dtype=float)
+    outputs, _ = price(architecture, machine, Batch(many, emitting), is_head)
     tokens, waits, free = of_tokens(architecture, machine)
     prompts = architecture.for_prompts()
     prefill, prompt_waits, prompt_free = Amount({OVERHEAD: per_prompt(prompts, machine)}), waits, free
@@ -159,7 +162,7 @@ def step_cost(
     return StepCost(
         windows=windows,
         tokens=tokens,
-        outputs=add([outputs, Amount({OVERHEAD: per_sequence(architecture, machine) * np.arange(max_outputs + 1)})]),
+        outputs=add([outputs, Amount({OVERHEAD: per_sequence(architecture, machine) * emitting})]),
         keys=keys,
         pairs=pairs,
         prefill=prefill,

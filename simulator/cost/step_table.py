@@ -66,13 +66,16 @@ class _Tariff:
         self._tokens: list[int] = parts[0].tolist()
         self._outputs: list[int] = parts[1].tolist()
         self._prefill: list[int] = np.broadcast_to(parts[2], np.shape(parts[0])).tolist()
-        self._keys = [int(part) for part in parts[3 : 3 + windows]]
+        self._keys: list[list[int]] = [
+            np.broadcast_to(part, np.shape(parts[1])).tolist() for part in parts[3 : 3 + windows]
+        ]
         self._pairs = [int(part) for part in parts[3 + windows :]]
 
     def line(self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None) -> Line:
         value = self._tokens[tokens] + self._outputs[outputs]
         increment = 0
-        for (total, growth), price in zip(keys, self._keys, strict=True):
+        for (total, growth), prices in zip(keys, self._keys, strict=True):
+            price = prices[outputs]
             value += total * price
             increment += growth * price
         if pairs is not None:

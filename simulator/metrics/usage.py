@@ -92,7 +92,7 @@ def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray
     keys, pairs = (list((part / rows.steps[:, None]).T) for part in (rows.keys, rows.pairs))
     prompt = prompts & (rows.prefill > 0)
     parts = [cost.tokens.at(tokens).times(rows.steps), cost.outputs.at(outputs).times(rows.steps)]
-    parts += [price.times(rows.keys[:, index]) for index, price in enumerate(cost.keys)]
+    parts += [price.at(outputs).times(rows.keys[:, index]) for index, price in enumerate(cost.keys)]
     if prompts:
         parts += [price.times(rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
         parts.append(cost.prefill.at(tokens).times(rows.steps * (rows.prefill > 0)))

@@ -175,6 +175,7 @@ class GroupedQueryAttention:
                 format=precision.format_of("kv"),
                 repeat=repeat,
                 copies=max(1.0, parallelism.tp / self.kv_heads),
+                heads=heads,
             ),
             Matmul(
                 "output projection",

@@ -65,7 +65,8 @@ class Attention:
     phase 'decode': one query a sequence, so pairs = keys = the batch's decode_context[window].
     phase 'prefill': pairs = prefill_pairs[window]; keys are read once per tile of queries.
     flops_per_pair and bytes_per_key are per chip and layer (4*heads*head_dim, and K plus V, or MLA's latent).
-    copies: chips of the tensor-parallel group that hold the same keys.
+    copies: chips of the tensor-parallel group that hold the same keys. Of a decode step, sequences: how many there are;
+    heads: query heads on one chip (0: not told).
     """
 
     name: str
@@ -77,6 +78,8 @@ class Attention:
     format: str
     repeat: Array = 1.0
     copies: float = 1.0
+    sequences: Array = 0.0
+    heads: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from simulator.model.operation import Array, Attention, Batch, Operation
 
@@ -22,15 +23,18 @@ def scores(
     format: str,
     repeat: Array,
     copies: float = 1.0,
+    heads: float = 0.0,
 ) -> list[Operation]:
-    """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key).
+    """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key). `heads`:
+    query heads of softmax attention on one chip.
 
     Raises KeyError when the batch has contexts but none for this window: a batch describes all of a model's windows.
     """
     found: list[Operation] = []
     if batch.decode_context:
         keys = _of_window(batch.decode_context, window)
-        found.append(Attention("decode attention", "decode", keys, keys, *decode, format, repeat, copies))
+        shape = Attention("decode attention", "decode", keys, keys, *decode, format, repeat, copies)
+        found.append(replace(shape, sequences=batch.outputs, heads=heads))
     if batch.prefill_pairs:
         pairs = _of_window(batch.prefill_pairs, window)
         keys = pairs / QUERY_TILE

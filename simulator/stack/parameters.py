@@ -85,6 +85,13 @@ class Tiles(Block):
     wave: Overhead = Field(NONE, description="Per wave of tiles: fill and drain.")
 
 
+class DecodeSplit(Block):
+    """A second kernel for decode attention, for few sequences: it cuts the keys of each over more units."""
+
+    blocks: Ratio = Field(description="Sequences times query heads on a chip up to which it is chosen.")
+    attention: Fraction = Field(description="Share of the 16-bit peak that it reaches, as `decode_attention`.")
+
+
 class Parameters(Block):
     """The numbers of a stack. Fractions are of the hardware profile's peaks."""
 
@@ -124,6 +131,10 @@ class Parameters(Block):
     decode_attention: dict[str, Fraction] = Field(
         description="Share of the 16-bit peak that decode attention reaches, by number format of the cache."
     )
+    decode_split: DecodeSplit | None = Field(
+        None, description="Its kernel for few sequences; absent: the same for all."
+    )
+    key_scan: Overhead = Field(NONE, description="Per key of a sequence and layer in decode attention, at the least.")
     prefill_attention: Fraction = Field(description="Share of the 16-bit peak that prefill attention reaches.")
     layer_overhead: Overhead = Field(description="Per layer, whatever the chip and the tensor parallelism.")
     thread_overhead: Overhead = Field(NONE, description="Per layer and core (barriers of CPU stacks).")

@@ -50,6 +50,7 @@ _SHARES = (
     "matmul.",
     "kv_streaming",
     "decode_attention",
+    "decode_split.attention",
     "prefill_attention",
     "expert_matmul",
 )
