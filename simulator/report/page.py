@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.report.numerals import significant
 from simulator.report.plain import finite
 from simulator.report.result import version
@@ -15,6 +17,7 @@ from simulator.report.result import version
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+MILLION = 10**6
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -89,7 +92,7 @@ def table_of(names: Sequence[str], rows: Sequence[Sequence[object]], caption: st
     )
     return Table(
         columns,
-        tuple(tuple((column, _cell(value)) for column, value in zip(columns, row, strict=True)) for row in rows),
+        tuple(tuple((column, cell_of(value)) for column, value in zip(columns, row, strict=True)) for row in rows),
         caption,
     )
 
@@ -110,8 +113,10 @@ def picture(file: Path, caption: str) -> Picture:
     return Picture(re.sub(r'href="#([^"]+)"', rf'href="#{file.stem}-\1"', svg), caption)
 
 
-def _cell(value: object) -> Cell:
+def cell_of(value: object) -> Cell:
+    """A plain value as a cell: counts whole, other numbers with three digits."""
     number = finite(value)
     if number is not None:
-        return Cell(significant(number), number)
+        counted = isinstance(value, (int, np.integer)) and abs(number) < MILLION
+        return Cell(f"{number:,.0f}" if counted else significant(number), number)
     return Cell("-" if value is None or isinstance(value, float) else str(value))
