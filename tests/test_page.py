@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from made_up_runs import eight_runs
+from pandas import DataFrame
 
 from simulator.cli.tasks import task_for
 from simulator.report import folder
 from simulator.report.charts import CHARTS
 from simulator.report.page import Page, Section, picture, table_of
+from simulator.report.study_page import study_page
 
 
 class Reader(HTMLParser):
@@ -95,6 +97,30 @@ def test_other_tasks_have_a_page_that_is_whole(text: str, pictures: int, said: t
     for words in (*said, report.description, "How to get it again", "ramwise run mine.yaml --seed 0", "weakest"):
         assert words in page
     assert report.text.splitlines()[0] in page
+
+
+def test_a_study_s_table_says_spreads_in_cells_and_what_is_alike_once() -> None:
+    table = DataFrame(
+        {
+            "traffic.request_rate": [1.0, 2.0],
+            "model": ["m", "m"],
+            "machine": ["<a>", "b"],
+            "ttft_p99_ms": [100.0, 210.0],
+            "ttft_p99_ms_ci95": [5.0, float("nan")],
+            "ttft_p99_ms_low": [90.0, 200.0],
+            "ttft_p99_ms_high": [120.0, 230.0],
+            "chips": [8, 16],
+        }
+    )
+    text = study_page("s", "", [], [], table, "study: sweep", "ramwise sweep s.yaml")
+    assert Reader(text).open == []
+    headings = re.findall(r"<button>([^<]*)</button>", text)
+    assert headings == ["Requests per second", "machine", "TTFT p99 (ms)", "chips"]
+    assert "100 ± 5.0\n(90.0 to 120)" in text
+    assert "210\n(200 to 230)" in text
+    assert ">16</td>" in text
+    assert "&lt;a&gt;" in text
+    assert "In every row: model m. ±: half of the 95 % interval over seeds." in text
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:

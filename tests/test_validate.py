@@ -24,6 +24,7 @@ from simulator.validation.baseline import baseline, lost, sampled
 from simulator.validation.compare import Point, figures, worst
 from simulator.validation.inference import Inference
 from simulator.validation.kinds import KINDS, kind_of, shipped
+from simulator.validation.plots import draw_error_by_chip
 from simulator.validation.predict import READINGS
 from simulator.validation.question import LOAD, REFUSED, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
@@ -287,6 +288,13 @@ def test_figures_of_known_errors() -> None:
     assert (found.median_ape, found.bias) == (pytest.approx(0.3), pytest.approx(0.1))
     assert found.p90_ape == pytest.approx(0.46)  # linear between 0.4 and 0.5
     assert [p.error for p in worst(points, 2)] == pytest.approx([-0.4, 0.5])  # a factor 1.67 is farther than 1.5
+
+
+def test_a_chip_with_two_names_has_one_line_in_the_chart(tmp_path: Path) -> None:
+    found = validate([made(tmp_path, {"hardware": "h100-sxm"}, {"hardware": "h100-sxm-80g"})])
+    assert {p.row.hardware for p in found.points} == {"h100-sxm", "h100-sxm-80g"}
+    (ax,) = draw_error_by_chip([p for p in found.points if p.simulated is not None]).axes
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["h100-sxm-8  (2)"]
 
 
 def test_the_report_is_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

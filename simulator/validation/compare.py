@@ -25,7 +25,8 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Point:
-    """A row with what was simulated for it: a value in the row's own unit, or the reason why there is none."""
+    """A row with what was simulated for it: a value in the row's own unit, or the reason why there is none. profile:
+    the machine that its chip, which rows name in many ways, stands for."""
 
     row: Row
     family: str
@@ -33,11 +34,17 @@ class Point:
     simulated: float | None
     reason: str = ""
     assumed: str = ""
+    profile: str | None = None
 
     @property
     def group(self) -> Group:
         """What its figures are kept by."""
         return self.family, self.row.hardware, self.stack, self.row.metric
+
+    @property
+    def machine(self) -> str:
+        """One name for all rows of a chip: the profile's, or the row's own where there is none."""
+        return self.profile or self.row.hardware
 
     @property
     def error(self) -> float:

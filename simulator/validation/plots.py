@@ -81,12 +81,12 @@ def _legend(ax: Axes, families: set[str]) -> None:
 
 
 def draw_error_by_chip(points: list[Point]) -> Figure:
-    """Of each chip the median error, and a bar from the 10th to the 90th percentile."""
+    """Of each machine, however rows name it, the median error, and a bar from the 10th to the 90th percentile."""
     with canvas.style():
         chips: dict[tuple[int, str, str], list[float]] = {}
         for point in points:
             place = FAMILIES.index(point.family) if point.family in FAMILIES else len(FAMILIES)
-            chips.setdefault((place, point.family, point.row.hardware), []).append(point.error)
+            chips.setdefault((place, point.family, point.machine), []).append(point.error)
         fig = canvas.figure(0.7 + 0.24 * len(chips))
         ax = fig.subplots()
         for band, shade in zip(reversed(BANDS), ("#F4F4F4", "#E9E9E9"), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -143,13 +143,14 @@ def validate(
     wrong = {row.id: judged[row.id].reason for _, row, _ in placed if row.id in judged and judged[row.id].excluded}
     wanted = {row.id for _, row, _ in placed} - set(wrong)
     simulated = all_rows if leave_out else placed  # other chips' rows tell what is left of a stack
+    profiles_of = {row.id: place.profile for _, row, place in simulated}
     found: dict[str, Point] = {}
     complete = True
     try:
         for name, kind in kinds.items():
             asked = [row for of, row, _ in simulated if of == name and row.id not in wrong]
             for done, point in enumerate(kind.points(asked), 1):
-                found[point.row.id] = point
+                found[point.row.id] = replace(point, profile=profiles_of[point.row.id])
                 progress(f"rows of {name}", done, len(asked))
     except KeyboardInterrupt:
         complete = False
