@@ -41,12 +41,12 @@ def matmul(operation: Matmul, machine: Machine, arrived: bool = False) -> Amount
 
 
 def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]) -> Amount:
-    """t = ((2mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
+    """t = ((c mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
     W = bandwidth * streaming fraction of the number format, tier by tier of the weights' placement,
-    A = bandwidth * activation fraction; p is the stack's. No rows, no cost. Where the stack has `tiles`, both terms are
-    of the best whole tiles (product.py).
+    A = bandwidth * activation fraction; p is the stack's, and so is c where a format takes other than two operations a
+    weight. No rows, no cost. Where the stack has `tiles`, both terms are of the best whole tiles (product.py).
     """
     stack = machine.stack
     rows = np.asarray(operation.m, dtype=float)
@@ -58,7 +58,9 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
         rate *= width / (width + float(stack.matmul_half_width))
     if tensor_class(operation.tensor) == "expert":
         rate *= float(stack.expert_matmul)
-    flops = 2.0 * rows * operation.n * operation.k
+    each = float(stack.weight_operations.get(operation.format, 2.0))
+    rate *= 2.0 / each
+    flops = each * rows * operation.n * operation.k
     activations = _activations(operation)
     seconds, moved = _read(operation, machine, reads)
     fraction = float(stack.activation_streaming)

@@ -103,6 +103,11 @@ class Parameters(Block):
     tiles: Tiles | None = Field(
         None, description="For studies of shapes; absent: smooth, which fits whole steps as well (4.6 against 4.8 %)."
     )
+    weight_operations: dict[str, Ratio] = Field(
+        default_factory=dict,
+        description="Operations for each weight and row of a product, by number format: more than two where a kernel "
+        "unpacks weights first, fewer where it looks sums up; absent: two.",
+    )
     expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
     overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
     sharded: bool = Field(
