@@ -47,12 +47,14 @@ class MadeUpStep:
 
     windows: tuple[int | None, ...] = (None,)
     tariffs: tuple[Tariff, ...] = (Tariff(4 * MS, MS // 100, MS // 500, MS // 80_000, MS // 3_000_000, MS // 10),)
+    swap: int = MS // 50  # ticks a block
 
     def pieces(
-        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
+        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int, swapped: int = 0
     ) -> tuple[Piece, ...]:
         """Durations of `steps` steps."""
-        return largest([tariff.line(tokens, outputs, keys, pairs) for tariff in self.tariffs], steps)
+        found = largest([tariff.line(tokens, outputs, keys, pairs) for tariff in self.tariffs], steps)
+        return tuple((count, first + swapped * self.swap, growth) for count, first, growth in found)
 
 
 def constant_step(seconds: float) -> MadeUpStep:
@@ -121,7 +123,12 @@ def engine_cases(draw: st.DrawFn) -> EngineCase:
         workload,
         draw(STEPS),
         BatchLimits(draw(st.sampled_from([1, 3, 16])), draw(st.sampled_from([16, 64, 512, 4096]))),
-        KvLimits(need + draw(st.integers(0, need) | st.integers(0, 8 * need)), size, fixed),
+        KvLimits(
+            need + draw(st.integers(0, need) | st.integers(0, 8 * need)),
+            size,
+            fixed,
+            draw(st.sampled_from([0, need // 2, need, 9 * need])),
+        ),
         {
             "replicas": draw(st.integers(1, 3)),
             "router": draw(st.sampled_from(["round_robin", "least_outstanding"])),

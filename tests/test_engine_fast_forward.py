@@ -26,6 +26,9 @@ def assert_same_run(fast: RunRecords, exact: RunRecords) -> None:
     for name in RequestRecords.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(fast.requests, name), getattr(exact.requests, name), name, strict=True)
     np.testing.assert_array_equal(fast.steps.step_seconds(), exact.steps.step_seconds())
+    first = np.cumsum(fast.steps.steps) - fast.steps.steps
+    np.testing.assert_array_equal(fast.steps.swapped_blocks, exact.steps.swapped_blocks[first])
+    assert fast.steps.swapped_blocks.sum() == exact.steps.swapped_blocks.sum()
     for name in ("decoding", "prefill_tokens", "outputs", "replica"):
         expanded = np.repeat(getattr(fast.steps, name), fast.steps.steps)
         np.testing.assert_array_equal(expanded, getattr(exact.steps, name), name)

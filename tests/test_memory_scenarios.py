@@ -185,3 +185,15 @@ def test_three_classes_are_bound_by_different_things() -> None:
     assert set(
         charts_of(report("three-classes", "traffic.queries=40", "machines=[{hardware: h100-sxm-8, tp: 8}]"))
     ) == {"samples"}
+
+
+def test_a_cache_that_overflows_is_best_swapped_and_worst_streamed() -> None:
+    found = {s["machine"]: s for s in summaries("kv-offload")}
+    recompute, swap, half, c2c = (
+        found[name]["output_throughput"]
+        for name in ("recompute", "swap to DRAM", "half in DRAM", "half in DRAM behind C2C")
+    )
+    assert 1.02 < swap / recompute < 1.08
+    assert found["swap to DRAM"]["ttft_p50_ms"] < 0.5 * found["recompute"]["ttft_p50_ms"]
+    assert 6 < swap / half < 10
+    assert 0.5 < c2c / swap < 0.7

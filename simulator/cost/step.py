@@ -13,7 +13,7 @@ step is min(cap * t, (idle + active) * t + E) with E the marginal joules of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import numpy as np
@@ -52,6 +52,7 @@ class StepCost:
     free: tuple[Array, Array] = (0.0, 0.0)
     free_keys: tuple[float, ...] = ()
     free_pairs: tuple[float, ...] = ()
+    swap: Amount = field(default_factory=Amount)  # of a KV block that is moved to another tier, or back
     prompt_floor: HostFloor | None = None  # in a step that holds a prompt; None: the same
 
     def joined(self, work: Array, prompts: Array) -> Array:

@@ -35,14 +35,15 @@ class StepTable:
             [_Tariff(parts, count) for parts in (least, *([_ticks(p / grain) * grain for p in one] for one in late))]
             for late in (_waiting(cost, work, False), _waiting(cost, work, True))
         ]
+        self._swap = int(_ticks(cost.swap.total_seconds))
         self._limit = [_Tariff(limit, count)] if capped else []
         self._host = [[(share, int(_ticks(seconds))) for share, seconds in floor.tangents] for floor in floors]
         self._free_from = [floor.free_from_s * TICKS_PER_SECOND for floor in floors]
 
     def pieces(
-        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int
+        self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int, swapped: int = 0
     ) -> tuple[Piece, ...]:
-        """Durations of `steps` steps: pieces (steps, first, increment)."""
+        """Durations of `steps` steps: pieces (steps, first, increment); `swapped` blocks move before a single one."""
         prompt = pairs is not None
         lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._work[prompt]]
         if max(lines)[0] < self._free_from[prompt]:
@@ -52,6 +53,8 @@ class StepTable:
                 for share, host in self._host[prompt]
             ]
         lines += [tariff.line(tokens, outputs, keys, pairs) for tariff in self._limit]
+        if swapped:
+            lines = [(first + swapped * self._swap, growth) for first, growth in lines]
         if len(lines) == 1:
             return ((steps, *lines[0]),)
         return largest(lines, steps)

@@ -13,7 +13,7 @@ from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import BOUNDARY, Clock
 from simulator.engine.journal import Journal
-from simulator.engine.kv_cache import KvLimits
+from simulator.engine.kv_cache import KvLimits, SwapSpace
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
 from simulator.engine.sharing import Sharing
@@ -36,7 +36,7 @@ class ExactReplica:
         self.outstanding = 0
         self.journal = Journal(len(step.windows), kv.blocks)
         self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
-        self._batch, self._kv = batch, kv
+        self._batch, self._kv, self._swap = batch, kv, SwapSpace(kv.swap)
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._decoding: list[Sequence] = []
@@ -76,19 +76,21 @@ class ExactReplica:
         return len(self._running)
 
     def _preempt(self, now: int) -> None:
-        victim = self._running.pop()
+        victim, kept = self._running.pop(), 0
         if victim in self._decoding:
+            kept = victim.computed if self._swap.take(self._kv.held(victim.computed)) else 0
             self._decoding.remove(victim)
             if victim in self._joined:
                 self._joined.remove(victim)
             else:
                 victim.last_token = now
-        victim.recompute()
+        victim.recompute(kept)
         self._log.preemptions[victim.id] += 1
         self._waiting.insert(0, victim)
 
     def _begin(self, now: int) -> None:
         held, limits = self._kv.held, self._batch
+        self._swap.moved = 0
         plan: list[tuple[Sequence, int]] = []
         tokens = limits.max_num_batched_tokens
         free = self._free()
@@ -109,10 +111,11 @@ class ExactReplica:
                 place += 1
         while not preempted and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
             sequence = self._waiting[0]
-            chunk = min(sequence.target, tokens)
+            chunk = min(sequence.target - sequence.computed, tokens)
             if self._wanted(sequence, chunk) > free:
                 break
             self._running.append(self._waiting.pop(0))
+            self._swap.give_back(held(sequence.computed))
             if self._log.scheduled_s[sequence.id] != self._log.scheduled_s[sequence.id]:
                 self._log.scheduled_s[sequence.id] = now * SECONDS_PER_TICK
             plan.append((sequence, chunk))
@@ -128,9 +131,12 @@ class ExactReplica:
         decoding, prefill, outputs, _ = counts
         lines: list[list[Line]] = [[(number, 0) for number in numbers] for numbers in (keys, pairs)]
         pieces = self._step.at(self, now).pieces(
-            decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1
+            decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1, self._swap.moved
         )
-        (_, self._ticks, _), row = pieces[0], (1, *counts, len(self._joined), pieces[0][1], 0, *keys, *pairs)
+        (_, self._ticks, _), row = (
+            pieces[0],
+            (1, *counts, len(self._joined), self._swap.moved, pieces[0][1], 0, *keys, *pairs),
+        )
         end = now + self._ticks
         for sequence in self._joined:
             self.journal.late_gap((end - sequence.last_token) * SECONDS_PER_TICK)

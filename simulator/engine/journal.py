@@ -10,7 +10,17 @@ import numpy as np
 
 from simulator.cost.ticks import SECONDS_PER_TICK, too_long
 
-COLUMNS = ("steps", "decoding", "prefill_tokens", "outputs", "free_blocks", "joined", "first_ticks", "increment_ticks")
+COLUMNS = (
+    "steps",
+    "decoding",
+    "prefill_tokens",
+    "outputs",
+    "free_blocks",
+    "joined",
+    "swapped_blocks",
+    "first_ticks",
+    "increment_ticks",
+)
 """Integer columns of a row; after them come, for each window, the keys read and the prefill pairs summed over steps."""
 
 FIRST = COLUMNS.index("first_ticks")

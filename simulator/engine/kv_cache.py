@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KvLimits:
-    """The cache of one replica. `blocks` in all, `block_size` tokens each, `fixed` blocks a sequence besides."""
+    """The cache of one replica. `blocks` in all, `block_size` tokens each, `fixed` blocks a sequence besides; `swap`
+    blocks of another memory, for the caches of preempted sequences."""
 
     blocks: int
     block_size: int
     fixed: int = 0
+    swap: int = 0
 
     def held(self, tokens: int) -> int:
         """Blocks that a sequence with this many cached tokens holds."""
@@ -85,3 +87,25 @@ class BlockDemand:
             return most
         # Demand only grows with the steps.
         return max(1, bisect_left(range(most), True, key=lambda steps: not fits(steps)) - 1)
+
+
+class SwapSpace:
+    """Room for the caches of preempted sequences, and the blocks that the step being decided moves there and back."""
+
+    def __init__(self, blocks: int) -> None:
+        self._free = blocks
+        self.moved = 0
+
+    def take(self, blocks: int) -> bool:
+        """Whether there is room for a cache, which is then moved."""
+        if blocks > self._free:
+            return False
+        self._free -= blocks
+        self.moved += blocks
+        return True
+
+    def give_back(self, blocks: int) -> int:
+        """A cache is moved back."""
+        self._free += blocks
+        self.moved += blocks
+        return blocks

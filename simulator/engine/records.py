@@ -48,6 +48,7 @@ class SegmentRecords:
     outputs: np.ndarray  # sequences that emit a token, in each step
     free_blocks: np.ndarray  # when the segment began
     joined: np.ndarray  # decoding ones whose gap in the first (and only) step is among the late ones
+    swapped_blocks: np.ndarray  # moved to another memory and back, in the first (and only) step
     first_ticks: np.ndarray  # duration of the first step
     increment_ticks: np.ndarray  # from step to step
     keys: np.ndarray

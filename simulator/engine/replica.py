@@ -2,7 +2,7 @@
 
 The rules are vLLM's (V1 scheduler): running sequences first, in order, one token each or the next chunk of their
 prompt; then waiting ones, first come first served, while tokens, seats and KV blocks last; when blocks run out the
-sequence that joined last is preempted and recomputed later.
+sequence that joined last is preempted and recomputed later; or its cache waits in another memory, while there is room.
 
 Between two changes of the batch nothing needs deciding, so a run of n steps is summed in closed form and slept in one
 event. Time is in whole ticks, so the sum is the stepped one to the bit (`engine/exact.py` is the proof). An arrival
@@ -23,7 +23,7 @@ from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import BOUNDARY, Clock
 from simulator.engine.context import ContextSum, pair_growth, pair_lines
 from simulator.engine.journal import Journal
-from simulator.engine.kv_cache import BlockDemand, KvLimits
+from simulator.engine.kv_cache import BlockDemand, KvLimits, SwapSpace
 from simulator.engine.request_log import RequestLog
 from simulator.engine.sequence import Sequence
 from simulator.engine.sharing import Sharing
@@ -49,7 +49,7 @@ class Replica:
         self.journal = Journal(len(step.windows), kv.blocks)
         self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
         self._batch, self._kv, self._free = batch, kv, kv.blocks
-        self._demand = BlockDemand(kv.block_size)
+        self._demand, self._swap = BlockDemand(kv.block_size), SwapSpace(kv.swap)
         self._keys = [ContextSum(window) for window in step.windows]
         self._no_pairs: list[Line] = [(0, 0)] * len(step.windows)
         self._waiting: deque[Sequence] = deque()
@@ -155,9 +155,7 @@ class Replica:
                 self._step.rest(self, now)
                 return
             tokens = decoding
-            lines: list[Line] = []
-            for known in self._keys:  # plain loops here and in `_write`: mostly there is one window
-                lines.append((known.total, known.growing))
+            lines = [(known.total, known.growing) for known in self._keys]
             pairs: list[Line] | None = None
             for sequence, chunk in chunks:
                 tokens += chunk
@@ -168,7 +166,7 @@ class Replica:
             steps = 1 if once else self._unchanged_steps(chunks, emitting > decoding)
             if chunks:
                 pairs = pair_lines([(s.computed, chunk) for s, chunk in chunks], steps, self._step.windows)
-            pieces = self._step.at(self, now).pieces(tokens, emitting, lines, pairs, steps)
+            pieces = self._step.at(self, now).pieces(tokens, emitting, lines, pairs, steps, self._swap.moved)
             end = now
             for count, first, increment in pieces:
                 end += count * first + increment * (count * (count - 1) // 2)
@@ -255,7 +253,8 @@ class Replica:
                 if not count:
                     return
             middle = count * (count - 1) // 2
-            row = [count, decoding, prefill, emitting, free, 0 if done else self._joined, first, increment]
+            once = (0, 0) if done else (self._joined, self._swap.moved)
+            row = [count, decoding, prefill, emitting, free, *once, first, increment]
             for total, growth in self._lines:
                 row.append((total + growth * done) * count + growth * middle)
             self.journal.write(start * SECONDS_PER_TICK, row)
@@ -314,17 +313,19 @@ class Replica:
         self._on_finish(sequence, now)
 
     def _preempt(self, sequence: Sequence, now: int) -> None:
-        """Back to the front of the queue; its tokens so far become part of the prompt to recompute."""
+        """Back to the front of the queue; its tokens so far become part of the prompt to recompute, or are swapped."""
         del self._running[sequence.id]
         if sequence is self._partial:
             self._partial = None
             self._free += self._kv.held(sequence.computed)
+            sequence.recompute()
         else:
+            cached = sequence.cached(self._iteration)
             self._leave(sequence)
             sequence.generated += self._iteration - sequence.joined
             sequence.last_token = now
+            sequence.recompute(cached if self._swap.take(self._kv.held(cached)) else 0)
         self._preempted = True
-        sequence.recompute()
         self._log.preemptions[sequence.id] += 1
         self._waiting.appendleft(sequence)
 
@@ -343,7 +344,7 @@ class Replica:
 
     def _admit(self, now: int) -> list[Chunk]:
         """Prompt chunks of the next step, after making room for the tokens of the decoding sequences."""
-        self._preempted = False
+        self._preempted, self._swap.moved = False, 0
         demand, iteration = self._demand, self._iteration
         # Each takes one block at most.
         if self._decoding > self._free and demand.over(iteration, 1) > self._free:
@@ -369,11 +370,12 @@ class Replica:
         running, scheduled_s, seats = self._running, self._log.scheduled_s, self._seats
         while waiting and tokens > 0 and len(running) < seats:
             sequence = waiting[0]
-            chunk = min(sequence.target, tokens)
+            chunk = min(sequence.target - sequence.computed, tokens)
             more = self._wanted(sequence, chunk)
             if more > free:
                 break
             waiting.popleft()
+            self._free -= self._swap.give_back(kv.held(sequence.computed))
             running[sequence.id] = sequence
             if scheduled_s[sequence.id] != scheduled_s[sequence.id]:
                 scheduled_s[sequence.id] = now * SECONDS_PER_TICK

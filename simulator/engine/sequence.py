@@ -43,7 +43,8 @@ class Sequence:
         """Cached tokens of a decoding sequence before this iteration."""
         return self.context + iteration - self.joined
 
-    def recompute(self) -> None:
-        """Its cache is gone: the prompt and all that it has produced are to be computed again."""
+    def recompute(self, kept: int = 0) -> None:
+        """Its cache is gone but for `kept` tokens: the rest of the prompt and of all that it has produced is to be
+        computed again. Of a decoding sequence that keeps all, that is its last token alone."""
         self.target = self.prompt + self.generated
-        self.computed = 0
+        self.computed = kept

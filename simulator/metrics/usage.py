@@ -69,6 +69,7 @@ class _Rows:
     busy_s: np.ndarray
     keys: np.ndarray
     pairs: np.ndarray
+    swapped: np.ndarray
 
 
 def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
@@ -83,6 +84,7 @@ def _blocks(steps: SegmentRecords) -> Iterator[_Rows]:
             seconds[part],
             steps.keys[part],
             steps.pairs[part],
+            steps.swapped_blocks[part],
         )
 
 
@@ -97,7 +99,7 @@ def _amount(rows: _Rows, cost: StepCost, tokens: np.ndarray, outputs: np.ndarray
         parts += [price.times(rows.pairs[:, index]) for index, price in enumerate(cost.pairs)]
         parts.append(cost.prefill.at(tokens).times(rows.steps * (rows.prefill > 0)))
         parts.append(cost.waiting(tokens, keys, pairs).times(rows.steps * prompt))
-    parts.append(cost.waiting(tokens, keys).times(rows.steps * ~prompt))
+    parts += [cost.waiting(tokens, keys).times(rows.steps * ~prompt), cost.swap.times(rows.swapped)]
     return add(parts)
 
 
@@ -192,10 +194,15 @@ def usage_summary(
 
 
 def moved_summary(
-    total: Usage, records: RunRecords, architecture: Architecture, precision: Precision, machine: Machine
+    total: Usage,
+    records: RunRecords,
+    architecture: Architecture,
+    precision: Precision,
+    machine: Machine,
+    swap: Amount | None = None,
 ) -> Moved:
     """Tier -> class of tensor -> bytes of all chips for each output token. What a tier moves is summed over the run;
-    its tensors share it as in the mean step."""
+    its tensors share it as in the mean step; swapped caches are no part of that."""
     steps = records.steps
     count = max(1, int(steps.steps.sum()))
     tokens = int(records.requests.output_tokens[records.requests.completed].sum())
@@ -206,9 +213,16 @@ def moved_summary(
         prefill_pairs={w: float(steps.pairs[:, i].sum()) / count for i, w in enumerate(records.windows)},
     )
     found: Moved = {}
+    swapped = {} if swap is None else swap.times(float(steps.swapped_blocks.sum())).bytes
+    share = machine.parallelism.chips / tokens if tokens else 0.0
     for tier, parts in moved_by_tensor(architecture, precision, machine, batch).items() if tokens else ():
-        each = total.bytes.get(tier, 0.0) * machine.parallelism.chips / tokens / max(sum(parts.values()), 1e-300)
+        moved = total.bytes.get(tier, 0.0) - float(swapped.get(tier, 0.0))
+        each = moved * share / max(sum(parts.values()), 1e-300)
         found[tier] = {tensor: part * each for tensor, part in parts.items()}
+    for tier, blocks in swapped.items():
+        if blocks:
+            into = found.setdefault(tier, {})
+            into["kv"] = into.get("kv", 0.0) + float(blocks) * share
     return found
 
 

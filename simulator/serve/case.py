@@ -68,7 +68,8 @@ class Case:
     @property
     def kv(self) -> KvLimits:
         """The cache of one replica."""
-        return KvLimits(self.sheet.kv_blocks, self.sheet.block_size, self.sheet.kv_fixed_blocks)
+        sheet = self.sheet
+        return KvLimits(sheet.kv_blocks, sheet.block_size, sheet.kv_fixed_blocks, sheet.kv_swap_blocks)
 
     @property
     def room(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from simulator.cost.machine import Machine
 from simulator.cost.step import StepCost, step_cost
 from simulator.cost.step_table import StepTable
+from simulator.cost.swap import swapped_block
 from simulator.engine.cluster import simulate
 from simulator.engine.disaggregated import Pool, simulate_pools
 from simulator.metrics.slo import Slo
@@ -71,7 +72,8 @@ def _pool(case: Case) -> tuple[StepCost, Pool]:
 
 def _step_cost(case: Case, machine: Machine) -> StepCost:
     limits = case.limits
-    return step_cost(case.architecture, case.precision, machine, limits.max_num_batched_tokens, limits.max_num_seqs)
+    cost = step_cost(case.architecture, case.precision, machine, limits.max_num_batched_tokens, limits.max_num_seqs)
+    return replace(cost, swap=swapped_block(case.sheet, machine))
 
 
 def run(

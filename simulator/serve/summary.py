@@ -104,7 +104,9 @@ def _pool_summary(case: Case, records: RunRecords, cost: StepCost, makespan: flo
         "nodes": ceil(nodes),
         "layout": str(machine.parallelism),
         **used,
-        "moved_per_output_token_b": moved_summary(spent, records, case.architecture, case.precision, machine),
+        "moved_per_output_token_b": moved_summary(
+            spent, records, case.architecture, case.precision, machine, cost.swap
+        ),
         **money_summary(
             case.hourly, case.terms, seconds=makespan, nodes=nodes, joules=used["energy_j"], output_tokens=tokens
         ),
