@@ -6,7 +6,8 @@ A batch of B sequences of L prompt and O output tokens, replaced as they end, me
 
 with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. A load of r requests a second keeps
 B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of the time in which anything runs (as if
-sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica.
+sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica. One that
+only decodes has q = 0 and O - 1 steps a request (cost/steady_pools.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from simulator.model.operation import Array
 SMALLEST = 1e-9
 """Of the largest batch: where the search for a batch begins."""
 
+LEAST_STEPS = 1e-3
+"""Of a request whose only token comes with its prefill: next to none."""
+
 ROUNDS = 30
 """Halvings of the ratio that holds the batch: to 2e-8 of itself."""
 
@@ -33,7 +37,8 @@ ROUNDS = 30
 class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
     step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
-    step with it, after half a step in progress); busy: share of the time; joules: above idle of one chip, a second."""
+    step with it, after half a step in progress), or until one that is prefilled takes part; busy: share of the time;
+    joules: above idle of one chip, a second."""
 
     rate: np.ndarray
     batch: np.ndarray
@@ -47,7 +52,8 @@ class SteadyState:
 
 @dataclass(frozen=True)
 class Replica:
-    """A model laid out on a machine, with the lengths of its requests (arrays) and the largest batch that fits."""
+    """A model laid out on a machine, with the lengths of its requests (arrays) and the largest batch that fits.
+    `prefilled`: others compute the prompts and first tokens."""
 
     architecture: Architecture
     precision: Precision
@@ -55,6 +61,12 @@ class Replica:
     prompt: Array
     output: Array
     most: Array
+    prefilled: bool = False
+
+    @property
+    def steps(self) -> Array:
+        """Steps of a request, each a token."""
+        return np.maximum(np.asarray(self.output) - 1.0, LEAST_STEPS) if self.prefilled else self.output
 
     def at_batch(self, batch: Array) -> SteadyState:
         """With `batch` requests always there, of which at most `most` run; inf: as many as run, and nobody waits."""
@@ -63,23 +75,23 @@ class Replica:
         step, seconds = self._step(running)
         ones = np.ones(running.shape)
         return self._state(
-            running, running / (self.output * seconds), step, seconds, ones, (wanted > most) & np.isfinite(wanted)
+            running, running / (self.steps * seconds), step, seconds, ones, (wanted > most) & np.isfinite(wanted)
         )
 
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""
         wanted, most = self._shaped(rate)
-        saturated = wanted >= most / (self.output * self._step(most)[1])
+        saturated = wanted >= most / (self.steps * self._step(most)[1])
         low, high = most * SMALLEST, most.copy()
         for _ in range(ROUNDS):
             middle = np.sqrt(low * high)
             # In a batch of `middle` more requests finish than come: the batch that they keep is smaller.
-            enough = middle / (self.output * self._step(_when_busy(middle))[1]) >= wanted
+            enough = middle / (self.steps * self._step(_when_busy(middle))[1]) >= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         batch = np.where(saturated, most, high)
         busy = np.where(saturated, 1.0, -np.expm1(-batch))
         step, seconds = self._step(np.where(saturated, most, _when_busy(batch)))
-        served = np.where(saturated, most / (self.output * seconds), wanted)
+        served = np.where(saturated, most / (self.steps * seconds), wanted)
         return self._state(batch, served, step, seconds, busy, saturated)
 
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +108,9 @@ class Replica:
 
     def _step(self, batch: np.ndarray) -> tuple[Amount, np.ndarray]:
         """The mean step of a batch, and its seconds."""
+        if self.prefilled:
+            step = self._price(batch, 0.0)
+            return step, self._seconds(step, 0.0)
         prompts = batch / self.output
         share = np.minimum(1.0, prompts)
         alone, mixed = self._price(batch, 0.0), self._price(batch, np.maximum(1.0, prompts))
@@ -111,7 +126,9 @@ class Replica:
         busy: np.ndarray,
         saturated: np.ndarray,
     ) -> SteadyState:
-        first = busy * seconds / 2 + self._seconds(self._price(batch, 1.0), 1.0)
+        first = busy * seconds / 2
+        if not self.prefilled:
+            first = first + self._seconds(self._price(batch, 1.0), 1.0)
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
 

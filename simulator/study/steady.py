@@ -10,12 +10,13 @@ import numpy as np
 
 from simulator.cost.amount import Amount
 from simulator.cost.steady import Replica, SteadyState
-from simulator.errors import Problem, RamwiseError, ScenarioError
+from simulator.errors import RamwiseError
 from simulator.metrics.money import money_summary
 from simulator.model.quality import quality
 from simulator.scenario import Length, LogNormal, Uniform
 from simulator.serve import Case, prepare
 from simulator.study.point import Point
+from simulator.study.steady_pools import pool_figures, pools_of
 
 HOUR_S = 3600.0
 
@@ -37,13 +38,7 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
         except RamwiseError as error:
             yield from ((key, error) for key in group)
             continue
-        if case.prefill is not None:
-            mend = "write evaluate: events"
-            refused = ScenarioError(Problem("pools of prefill and decode have no closed form yet", None, mend))
-            yield from ((key, refused) for key in group)
-            continue
-        limit = min(case.architecture.max_context, case.room)
-        fitting = {key: point for key, point in group.items() if _longest(point) <= limit}
+        fitting = {key: point for key, point in group.items() if _fits(point, case)}
         yield from zip(fitting, _together(case, list(fitting.values())) if fitting else (), strict=True)
         for key in group.keys() - fitting.keys():
             yield key, _refusal(group[key])
@@ -60,6 +55,14 @@ def _longest(point: Point) -> int:
     """Tokens of a point's requests where all are alike; 0 where its group is checked as a whole."""
     traffic = point.scenario.traffic
     return 0 if _odd_lengths(point) else int(traffic.isl) + int(traffic.osl)  # type: ignore[arg-type]
+
+
+def _fits(point: Point, case: Case) -> bool:
+    """Whether the point's requests fit the context and the caches of its case, which another point has made."""
+    longest = _longest(point)
+    prompt = longest and int(point.scenario.traffic.isl)  # type: ignore[arg-type]
+    within = case.prefill is None or prompt <= case.prefill.room
+    return within and longest <= min(case.architecture.max_context, case.room)
 
 
 def _refusal(point: Point) -> RamwiseError:
@@ -84,7 +87,15 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
         if not len(chosen):
             continue
         replica = Replica(case.architecture, case.precision, case.machine, prompt[chosen], output[chosen], most[chosen])
-        load = np.array([loads[index]["load"] for index in chosen]) / replicas
+        load = np.array([loads[index]["load"] for index in chosen])
+        if case.prefill is not None:
+            both = pools_of(case, prompt[chosen], output[chosen])
+            halves = both.at_rate(load) if by_rate else both.at_users(load)
+            for place, index in enumerate(chosen):
+                figures = pool_figures(case, both, halves, place, float(output[index]))
+                found[index] = {**figures, "quality": expected}
+            continue
+        load = load / replicas
         state = replica.at_rate(load) if by_rate else replica.at_batch(load)
         for place, index in enumerate(chosen):
             found[index] = {**_summary(case, state, place, float(output[index])), "quality": expected}
