@@ -12,10 +12,11 @@ import pytest
 from simulator.model.parallelism import Parallelism
 from simulator.validation import validate
 from simulator.validation.closed_loop import simulate
-from simulator.validation.deployment import Deployments, Habits, Loop, ServingRow, layout
+from simulator.validation.deployment import METRICS, Deployments, Habits, Loop, PoolLoop, ServingRow, layout
 from simulator.validation.fit import fit, questions
 from simulator.validation.kinds import kind_of
 from simulator.validation.rows import Reason
+from simulator.validation.serving import Serving
 from simulator.validation.stack_numbers import Prior, exchanged
 from simulator.validation.steps import Step, step_seconds
 
@@ -154,7 +155,28 @@ def test_a_pool_that_decodes_has_no_prompts() -> None:
     assert short < alone < 2.0 * short  # the longer context is read, its prompt is not in the way
     assert seconds(loop(concurrency_or_batch="64", input_len="8192", output_len="2048")) > 1.3 * alone
     assert row(**{**pool, "decode_batch_size": ""}).apart
-    assert row(**pool, metric="ttft_ms").apart
+
+
+def test_pools_run_in_the_engine(tmp_path: Path) -> None:
+    """Eight clients on two workers that decode and one that prefills."""
+    sides = {"mode": "disagg", "attention_dp": "", "hardware": "h200-sxm", "input_len": "4096", "output_len": "64"}
+    sides |= {f"decode_{name}_size": "1" for name in ("attention_dp", "moe_ep")} | {"decode_tp_size": "4"}
+    sides |= {f"prefill_{name}_size": "1" for name in ("attention_dp", "moe_ep")} | {"prefill_tp_size": "4"}
+    sides |= {"prefill_num_workers": "1", "decode_num_workers": "2"}
+    changes = [sides | {"metric": m, "decode_batch_size": b} for b in ("4", "16") for m in METRICS]
+    found = Serving().rows([made(tmp_path, *changes)])
+    tpot, ttft, crowded, waiting = (point.simulated or 0.0 for point in Serving().points(found))
+    (loop,) = [asked for asked in [Serving().ask(found[0])] if isinstance(asked, PoolLoop)]
+    assert (loop.clients, loop.prefill.workers, loop.decode.workers) == (8, 1, 2)
+    assert crowded == pytest.approx(tpot, rel=0.05)  # the one that prefills lets no more of them decode
+    assert waiting > 2 * ttft > 0  # four times the clients stand in line before the one that prefills
+    alone = Deployments().loop(row(**changes[0]))
+    assert isinstance(alone, Loop)
+    few, all_of = (seconds(replace(alone, clients=n)) for n in (1.0, 4.0))
+    assert 0.95 * few < tpot / 1e3 < 1.1 * all_of  # some of the four are being prefilled
+    assert row(**{**sides, "metric": "ttft_ms"}).apart  # no batch
+    nameless = {**sides, "metric": "ttft_ms", "decode_batch_size": "4", "prefill_tp_size": ""}
+    assert isinstance(Serving().ask(row(**nameless)), Reason)
 
 
 def test_checkpoints_are_what_was_published() -> None:

@@ -41,7 +41,12 @@ class ServingRow(Row):
     attention_dp: str
     moe_tp: str
     moe_ep: str
+    prefill_num_workers: str
+    prefill_tp_size: str
+    prefill_attention_dp_size: str
+    prefill_moe_ep_size: str
     decode_batch_size: str
+    decode_num_workers: str
     decode_tp_size: str
     decode_attention_dp_size: str
     decode_moe_ep_size: str
@@ -65,8 +70,8 @@ class ServingRow(Row):
     @property
     def doubt(self) -> str:
         """As of any row; or the columns do not state what was measured (aliases/doubts.csv)."""
-        if self.decodes_alone and (self.metric != "tpot_ms" or not self.decode_batch_size):
-            return "prefill and decode in pools of their own: batches not stated, or a time to the first token"
+        if self.decodes_alone and not self.decode_batch_size:
+            return "prefill and decode in pools of their own: neither batches nor clients stated"
         fitting = aliases.longest(
             "doubts", engine=self.engine, chip=self.hardware, model=self.model, date=self.date, metric=self.metric
         )
@@ -98,6 +103,40 @@ class Habits:
     memory: float
     free: float
     drafts: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """The workers of one pool."""
+
+    machine: Machine
+    workers: int
+
+
+@dataclass(frozen=True)
+class PoolLoop:
+    """A row of two pools that can be simulated: `clients` as of a Loop. Lengths as stated, in tokens."""
+
+    row: ServingRow
+    architecture: Architecture
+    precision: Precision
+    prefill: Side
+    decode: Side
+    clients: int
+    input_tokens: int
+    output_tokens: int
+    habits: Habits
+    assumed: str = ""
+
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """What rows of one run have in common."""
+        sides = [
+            (side.machine.profile.name, side.machine.stack.name, side.machine.parallelism, side.workers)
+            for side in (self.prefill, self.decode)
+        ]
+        lengths = self.input_tokens, self.output_tokens, self.clients
+        return self.architecture.name, self.precision, *sides, *lengths, self.habits
 
 
 @dataclass(frozen=True)
@@ -171,6 +210,36 @@ class Deployments(Interpreter):
             drawn * output,
             habits(row, architecture, parallelism, clients),
             assumed,
+        )
+
+    def pools(self, row: ServingRow) -> PoolLoop | Reason:
+        """The pools of a row whose prompts are served by chips of their own, or the first reason why there is none."""
+        decode = self.loop(row)
+        if isinstance(decode, Reason):
+            return decode
+        degrees = _numbers(row, "prefill_tp_size", "prefill_attention_dp_size", "prefill_moe_ep_size")
+        workers = _numbers(row, "prefill_num_workers", "decode_num_workers")
+        if not degrees or not workers:
+            return Reason("layout or number of workers of the pools not stated")
+        if decode.habits.drafts:
+            return Reason("speculative decoding in a pool of its own")
+        tp, dp, ep = map(int, degrees)
+        parallelism = Parallelism(tp=tp, dp=dp, ep=ep)
+        problems = parallelism.check(decode.architecture)
+        profile = decode.machine.profile
+        if problems or parallelism.chips > profile.node.chips:
+            return Reason(f"layout of the prefill cannot be used: {parallelism} on {profile.name}")
+        return PoolLoop(
+            row,
+            decode.architecture,
+            decode.precision,
+            Side(self._machine(profile, decode.machine.stack, parallelism), int(workers[0])),
+            Side(decode.machine, int(workers[1])),
+            round(decode.clients * workers[1]),
+            round(decode.input_tokens),
+            round(decode.output_tokens),
+            decode.habits,
+            decode.assumed,
         )
 
 

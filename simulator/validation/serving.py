@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from simulator.validation import pools
 from simulator.validation.closed_loop import simulate
 from simulator.validation.compare import Place, Point
-from simulator.validation.deployment import Deployments, Loop, ServingRow
+from simulator.validation.deployment import Deployments, Loop, PoolLoop, ServingRow
 from simulator.validation.rows import REQUIRED, UNITS, Reason, Row, once, read_rows
 
 
@@ -30,20 +31,27 @@ class Serving:
         family, stack = self._deployments.place(row)
         return Place(family, stack, self._deployments.profile_name(row))
 
-    def ask(self, row: Row) -> Loop | Reason:
+    def ask(self, row: Row) -> Loop | PoolLoop | Reason:
         """The loop of a row, or why there is none."""
-        return self._deployments.loop(row) if isinstance(row, ServingRow) else Reason("no serving configuration")
+        if not isinstance(row, ServingRow):
+            return Reason("no serving configuration")
+        if not row.decodes_alone:
+            return self._deployments.loop(row)
+        both = self._deployments.pools(row)
+        # What decodes alone needs no word on what prefills.
+        return self._deployments.loop(row) if isinstance(both, Reason) and row.metric == "tpot_ms" else both
 
     def points(self, rows: Sequence[Row]) -> list[Point]:
         """Simulate every row that can be expressed, in the order of `rows`."""
         asked = {row.id: self.ask(row) for row in rows}
         values = simulate(loop for loop in asked.values() if isinstance(loop, Loop))
+        values |= pools.simulate(loop for loop in asked.values() if isinstance(loop, PoolLoop))
         return [self._point(row, asked[row.id], values) for row in rows]
 
-    def _point(self, row: Row, asked: Loop | Reason, values: dict[str, float | Reason]) -> Point:
+    def _point(self, row: Row, asked: Loop | PoolLoop | Reason, values: dict[str, float | Reason]) -> Point:
         family, stack, _ = self.place(row)
         value = asked if isinstance(asked, Reason) else values[row.id]
         if isinstance(value, Reason):
             return Point(row, family, stack, None, value.text)
-        assumed = asked.assumed if isinstance(asked, Loop) else ""
+        assumed = "" if isinstance(asked, Reason) else asked.assumed
         return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)
