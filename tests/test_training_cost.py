@@ -8,7 +8,7 @@ import pytest
 
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import memory_sheet
-from simulator.cost.training.step import Recipe, step_time
+from simulator.cost.training.step import step_time
 from simulator.errors import CapacityError
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.training import step_rates
@@ -22,6 +22,7 @@ from simulator.model.training.adapters import adapter_parameters, with_adapters
 from simulator.model.training.backward import backward
 from simulator.model.training.layout import TrainingLayout, stages
 from simulator.model.training.micro_batch import MicroBatch, layer_operations
+from simulator.model.training.recipe import Recipe
 from simulator.model.zoo import load_model
 from simulator.stack.training.stack import TrainingStacks
 

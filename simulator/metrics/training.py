@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from simulator.cost.training.machine import TrainingMachine
-from simulator.cost.training.step import Recipe, StepTime
+from simulator.cost.training.step import StepTime
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Matmul
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import MicroBatch, head_operations, layer_operations
+from simulator.model.training.recipe import Recipe
 
 MFU = "6N + 12 L a d s: products and full (non-causal) attention, forward and twice that backward (PaLM 2022)"
 HFU = "all FLOPs that the chips compute, recomputed ones included, causal where the kernel is"

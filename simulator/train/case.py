@@ -10,14 +10,15 @@ from simulator.cost.money import HourlyCost, Terms, common_basis
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import MemorySheet, memory_sheet
 from simulator.cost.training.search import MICRO_BATCHES, Candidate, search
-from simulator.cost.training.step import Recipe
 from simulator.engine.schedules import check_schedule
 from simulator.errors import CapacityError, InputError, Problem, ScenarioError, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.training.layout import TrainingLayout
-from simulator.model.training.micro_batch import Recompute, looked_up
+from simulator.model.training.micro_batch import looked_up
+from simulator.model.training.recipe import Recipe
+from simulator.model.training.recompute import Recompute
 from simulator.progress import Progress, untold
 from simulator.scenario import Money, TrainingScenario
 from simulator.scenario.model import build_model

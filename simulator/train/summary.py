@@ -12,6 +12,7 @@ from simulator.engine.pipeline import PipelineRecord
 from simulator.errors import Problem, ScenarioError
 from simulator.metrics.long_run import long_run_summary
 from simulator.metrics.training import HFU, MFU, step_rates
+from simulator.model.training.recompute import recompute_text
 from simulator.progress import Progress
 from simulator.provenance import label_counts, weakest
 from simulator.scenario import TrainingScenario
@@ -94,7 +95,7 @@ def summary(
         "nodes": ceil(nodes),
         "layout": str(layout),
         "schedule": case.schedule,
-        "recompute": recipe.recompute,
+        "recompute": recompute_text(recipe.recompute),
         "global_batch": recipe.global_batch,
         "micro_batch": recipe.micro_batch,
         "sequence_length": recipe.length,
@@ -130,7 +131,7 @@ def summary(
             {
                 "layout": str(other.layout),
                 "micro_batch": other.recipe.micro_batch,
-                "recompute": other.recipe.recompute,
+                "recompute": recompute_text(other.recipe.recompute),
                 "step_s": other.seconds,
                 "memory_bytes": other.sheet.total,
             }

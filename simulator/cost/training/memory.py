@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from math import ceil
 
 from simulator.cost.training.machine import TrainingMachine
-from simulator.cost.training.step import Recipe
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.saved import saved_bytes
 from simulator.model.training.adapters import adapter_parameters
 from simulator.model.training.layout import TrainingLayout, stages
-from simulator.model.training.micro_batch import MicroBatch, looked_up, parameters_on_a_chip
+from simulator.model.training.micro_batch import looked_up, parameters_on_a_chip
+from simulator.model.training.recipe import Recipe
 from simulator.quantity import format_quantity
 
 LOGIT_BYTES = 10.0
@@ -75,10 +75,11 @@ def memory_sheet(
     tier = machine.memory
     capacity = float(tier.capacity) * float(tier.usable)
     sheets = []
-    for index, stage in enumerate(stages(architecture.layer_count, layout.pp, layout.vpp)):
+    for index, stage in enumerate(stages(architecture.layer_count, layout.pp, layout.vpp, recipe.predictors)):
         if index in (0, layout.pp - 1):
-            held = _stage(architecture, recipe, layout, machine, index, stage.layers)
-            held, host = _offloaded(architecture, recipe, layout, machine, stage.layers, held)
+            layers = stage.layers + stage.head * recipe.predictors
+            held = _stage(architecture, recipe, layout, machine, index, layers)
+            held, host = _offloaded(architecture, recipe, layout, machine, layers, held)
             name, shape = machine.profile.name, str(layout)
             room = float(machine.host.capacity) / machine.profile.node.chips if host else 0.0
             sheets.append(MemorySheet(name, architecture.name, shape, tier.tier, capacity, index, held, host, room))
@@ -111,7 +112,7 @@ def _stage(
         "gradients": copies * share(recipe.gradient_bytes, 2),
         "optimizer": share(recipe.optimizer_bytes, 1),
     }
-    if recipe.adapters:
+    if recipe.frozen:
         own = adapter_parameters(architecture, layout, recipe.adapters)
         held = {
             "weights": held["weights"],
@@ -119,13 +120,12 @@ def _stage(
         }
     if layout.zero == 3 and cut > 1:
         held["gathered layers"] = 2.0 * recipe.weight_bytes * sum(counts.values())
-    micro = MicroBatch(recipe.micro_batch, recipe.length)
     held["activations"] = layers * in_flight(layout, index, recipe) * _layer(architecture, recipe, layout, machine)
     if recipe.recompute == "full":
         held["recomputed layer"] = _layer(architecture, recipe, layout, machine, whole=True)
-    tokens, columns = micro.tokens(layout), ceil(architecture.vocab_size / layout.tp)
+    tokens, columns = recipe.micro.tokens(layout), ceil(architecture.vocab_size / layout.tp)
     if last:
-        held["logits"] = LOGIT_BYTES * tokens * columns
+        held["logits"] = LOGIT_BYTES * tokens * columns * (1 + recipe.predictors)
     largest = max(tokens * columns if last else 0.0, table if first else 0.0, top if last else 0.0)
     held["temporary"] = TEMPORARY_BYTES * largest
     held["reserved"] = float(machine.stack.reserved)
@@ -171,12 +171,11 @@ def _layer(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine, whole: bool = False
 ) -> float:
     """Activations of a mean layer; all of them where it is computed again as a whole."""
-    micro = MicroBatch(recipe.micro_batch, recipe.length)
     mode = "none" if whole else recipe.recompute
     fused = machine.stack.fused_attention
     return sum(
         layer.count
         / architecture.layer_count
-        * saved_bytes(architecture, layer, micro, layout, recipe.precision, mode, fused)
+        * saved_bytes(architecture, layer, recipe.micro, layout, recipe.precision, mode, fused)
         for layer in architecture.layers
     )

@@ -165,6 +165,12 @@ def _attention(
     stack = machine.stack
     backward = operation.phase == "backward"
     work = float(operation.pairs) * operation.flops_per_pair * float(operation.repeat)
+    if operation.format == "fp32":  # a scan over states
+        return (
+            work * (FUSED_BACKWARD if backward else 1.0) / (machine.profile.sixteen_bit_peak * float(stack.scan)),
+            work,
+            0.0,
+        )
     rate = machine.profile.sixteen_bit_peak * float(stack.attention) * ((width or WIDTH) / WIDTH) ** 0.35
     if stack.fused_attention:
         return work * (FUSED_BACKWARD if backward else 1.0) / rate, work, 0.0

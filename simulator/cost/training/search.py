@@ -8,12 +8,13 @@ from typing import get_args
 
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import MemorySheet, memory_sheet
-from simulator.cost.training.step import Recipe, step_time
+from simulator.cost.training.step import step_time
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.parallelism import divisors
 from simulator.model.training.layout import TrainingLayout
-from simulator.model.training.micro_batch import Recompute
+from simulator.model.training.recipe import Recipe
+from simulator.model.training.recompute import Mode, Recompute
 
 LONG = 16_384
 """Tokens of a sequence from which it is worth cutting."""
@@ -48,7 +49,7 @@ def search(
     machine: TrainingMachine,
     utilization: float,
     micro_batches: tuple[int, ...] = MICRO_BATCHES,
-    recomputes: tuple[Recompute, ...] = get_args(Recompute),
+    recomputes: tuple[Recompute, ...] = get_args(Mode),
     keep: int = 6,
     given: TrainingLayout | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.operation import COMPUTE, Work, joined, price
 from simulator.model.architecture import Architecture, Layer
-from simulator.model.number_format import Precision
-from simulator.model.operation import Gather
+from simulator.model.operation import Gather, Matmul
 from simulator.model.saved import saved_bytes
 from simulator.model.training.adapters import with_adapters
 from simulator.model.training.backward import backward
 from simulator.model.training.layout import Stage, TrainingLayout, stages
 from simulator.model.training.micro_batch import (
-    MicroBatch,
-    Recompute,
     attention_core,
     embedding_operations,
     head_operations,
@@ -25,6 +23,8 @@ from simulator.model.training.micro_batch import (
     layer_operations,
     parameters_on_a_chip,
 )
+from simulator.model.training.recipe import Recipe
+from simulator.model.training.recompute import computed_again
 
 FLOOR_P, OVERLAP_P = 3.0, 6.0
 ACCUMULATED_BYTES = 8.0
@@ -66,12 +66,13 @@ class StageTime:
         return self.forward + self.backward
 
 
-def _exposed(work: Work, machine: TrainingMachine, before: float = 0.0) -> dict[str, float]:
-    """Seconds by part after overlap: collectives at the stack's exposed shares; `before`: layers that run earlier."""
+def _exposed(work: Work, machine: TrainingMachine, overlap: bool, before: float = 0.0) -> dict[str, float]:
+    """Seconds by part after overlap: collectives at the stack's exposed shares, the experts' exchange in full where
+    nothing runs beside it; `before`: layers that run earlier."""
     stack = machine.stack
     parts = {name: work.of(name) for name in COMPUTE if work.of(name)}
     parts["tp"] = float(stack.tp_exposed) * work.of("tp")
-    parts["ep"] = float(stack.ep_exposed) * work.of("ep")
+    parts["ep"] = (float(stack.ep_exposed) if overlap else 1.0) * work.of("ep")
     ring = work.of("cp")
     parts["cp"] = float(stack.cp_exposed) * ring + 0.5 * max(0.0, ring - work.of("attention"))
     # Rows whose addresses the token ids give are fetched while the layers before compute; gradients are written behind.
@@ -80,43 +81,44 @@ def _exposed(work: Work, machine: TrainingMachine, before: float = 0.0) -> dict[
 
 
 def layer_time(
-    architecture: Architecture,
-    layer: Layer,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    precision: Precision,
-    machine: TrainingMachine,
-    recompute: Recompute,
-    adapters: int = 0,
+    architecture: Architecture, layer: Layer, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> PassTime:
-    """One layer: t = |forward, floor|_3 + |backward + recompute, 2 floor|_3 + adding the gradients.
+    """One layer: t = |forward, floor|_3 + wait + |backward + recompute, 2 floor|_3.
 
-    Full recompute is the forward pass again, collectives included. Selective: unfused stacks repeat the attention's
-    core, which keeps the scores out of memory; fused ones the stack's share of the forward pass. `adapters`: rank of
-    those that are trained in place of the weights, 0 for none.
+    Full recompute is the forward pass again, collectives included; of named parts, theirs. Selective: unfused stacks
+    repeat the attention's core, which keeps the scores out of memory; fused ones the stack's share of the forward pass.
+    floor, the host's launches, is what graphs leave of it; wait: experts' shapes depend on how many tokens chose them,
+    which the host must read before it launches their kernels, unless the whole step is one graph.
     """
-    stack = machine.stack
-    operations = with_adapters(layer_operations(architecture, layer, micro, layout, precision), adapters, layout)
+    stack, micro = machine.stack, recipe.micro
+    operations = layer_operations(architecture, layer, micro, layout, recipe.precision)
+    operations = with_adapters(operations, recipe.adapters, layout)
     width, heads = (
         (head_width(layer.attention), heads_on_a_chip(layer.attention, layout)) if layer.attention else (0, 0)
     )
     ahead, back = (
-        price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, adapters > 0))
+        price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, recipe.frozen))
     )
     before = max((float(o.layers_before) for o in operations if isinstance(o, Gather)), default=0.0)
-    first, second = _exposed(ahead, machine, before), _exposed(back, machine, float(architecture.layer_count))
+    first = _exposed(ahead, machine, recipe.overlap, before)
+    second = _exposed(back, machine, recipe.overlap, float(architecture.layer_count))
     forward, returning = sum(first.values()), sum(second.values())
     again, repeated = 0.0, {}
-    if recompute == "full":
+    if recipe.recompute == "full":
         again, repeated = forward, ahead.flops
-    elif recompute == "selective" and stack.fused_attention:
+    elif isinstance(recipe.recompute, frozenset):
+        core = price(computed_again(operations, recipe.recompute), machine, layout, width, heads)
+        again, repeated = sum(_exposed(core, machine, recipe.overlap).values()), core.flops
+    elif recipe.recompute == "selective" and stack.fused_attention:
         again = float(stack.selective) * forward
         repeated = {name: float(stack.selective) * work for name, work in ahead.flops.items()}
-    elif recompute == "selective":
+    elif recipe.recompute == "selective":
         core = price(attention_core(operations), machine, layout, width, heads)
         again, repeated = core.of(*COMPUTE), core.flops
-    floor = float(stack.layer_floor)
-    whole_forward = joined(FLOOR_P, forward, floor)
+    floor = float(stack.layer_floor) * {"none": 1.0, "partial": float(stack.graphed), "full": 0.0}[recipe.graphs]
+    routed = layer.ffn is not None and layer.ffn.routed_experts > 0
+    wait = float(stack.expert_wait) if routed and recipe.graphs != "full" else 0.0
+    whole_forward = joined(FLOOR_P, forward, floor) + wait
     whole_backward = joined(FLOOR_P, returning + again, 2.0 * floor)
     parts: dict[str, float] = defaultdict(float)
     for name, seconds in (*first.items(), *second.items()):
@@ -130,61 +132,69 @@ def layer_time(
     return PassTime(whole_forward, whole_backward, dict(parts), dict(flops))
 
 
-def mean_layer(
-    architecture: Architecture,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    precision: Precision,
-    machine: TrainingMachine,
-    recompute: Recompute,
-    adapters: int = 0,
-) -> PassTime:
-    """The mean over all layers, gradients of its parameters added in fp32."""
+def _sum(pieces: Iterable[tuple[float, PassTime]]) -> PassTime:
+    """Passes one after the other, each so many times."""
     forward = returning = 0.0
     parts: dict[str, float] = defaultdict(float)
     flops: dict[str, float] = defaultdict(float)
-    for layer in architecture.layers:
-        share = layer.count / architecture.layer_count
-        found = layer_time(architecture, layer, micro, layout, precision, machine, recompute, adapters)
-        forward += share * found.forward
-        returning += share * found.backward
-        for name, seconds in found.parts.items():
-            parts[name] += share * seconds
-        for name, work in found.flops.items():
-            flops[name] += share * work
-    if not adapters:
-        counts, _, _ = parameters_on_a_chip(architecture, layout)
-        added = float(machine.stack.accumulation) * ACCUMULATED_BYTES * sum(counts.values()) / machine.bandwidth
-        returning += added
-        parts["accumulation"] += added
+    for count, piece in pieces:
+        forward += count * piece.forward
+        returning += count * piece.backward
+        for name, seconds in piece.parts.items():
+            parts[name] += count * seconds
+        for name, work in piece.flops.items():
+            flops[name] += count * work
     return PassTime(forward, returning, dict(parts), dict(flops))
 
 
-def head_time(
-    architecture: Architecture,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    machine: TrainingMachine,
-    adapters: int = 0,
+def mean_layer(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> PassTime:
+    """The mean over all layers, those that stay in 16 bits included; gradients of its parameters added in fp32."""
+    whole = architecture.layer_count
+    wide = replace(recipe, precision=replace(recipe.precision, weights="bf16"))
+    pieces = []
+    for kept, asked in ((recipe.wide_layers, wide), (whole - recipe.wide_layers, recipe)):
+        for layer in architecture.layers if kept else ():
+            share = layer.count / whole * kept / whole
+            pieces.append((share, layer_time(architecture, layer, asked, layout, machine)))
+    if not recipe.frozen:
+        counts, _, _ = parameters_on_a_chip(architecture, layout)
+        added = float(machine.stack.accumulation) * ACCUMULATED_BYTES * sum(counts.values()) / machine.bandwidth
+        pieces.append((1.0, PassTime(0.0, added, {"accumulation": added})))
+    return _sum(pieces)
+
+
+def predictor_time(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> PassTime:
+    """One module of multi-token prediction (DeepSeek-V3 2024): [h; embedding] led back to the model's width, and a
+    layer as the last ones that keep all keys and that have an FFN."""
+    full = [layer.attention for layer in architecture.layers if layer.attention and layer.attention.window is None]
+    last = max((layer for layer in architecture.layers if layer.ffn), key=lambda layer: layer.places[-1])
+    hidden = architecture.hidden_size
+    join = Matmul("join", recipe.micro.tokens(layout), hidden / layout.tp, 2 * hidden, "bf16", "ffn")
+    ahead, back = (price(listed, machine, layout, 0, 0) for listed in ([join], backward([join])))
+    joining = PassTime(ahead.of(*COMPUTE), back.of(*COMPUTE), {"matmul": ahead.of(*COMPUTE) + back.of(*COMPUTE)})
+    layer = Layer(full[-1] if full else last.attention, last.ffn, last.places)
+    return _sum([(1.0, joining), (1.0, layer_time(architecture, layer, recipe, layout, machine))])
+
+
+def head_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> PassTime:
     """Head and loss."""
-    operations = head_operations(architecture, micro, layout)
+    operations = head_operations(architecture, recipe.micro, layout)
     ahead = price(operations, machine, layout, 0, 0)
-    back = price(backward([o for o in operations if o.name != "softmax"], adapters > 0), machine, layout, 0, 0)
+    back = price(backward([o for o in operations if o.name != "softmax"], recipe.frozen), machine, layout, 0, 0)
     flops = {name: ahead.flops.get(name, 0.0) + back.flops.get(name, 0.0) for name in ahead.flops}
     forward, returning = ahead.of(*COMPUTE), back.of(*COMPUTE)
     return PassTime(forward, returning, {"head": forward + returning}, flops)
 
 
 def embedding_time(
-    architecture: Architecture,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    precision: Precision,
-    machine: TrainingMachine,
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> PassTime:
     """Look-up, and the scatter of its gradient."""
-    operations = embedding_operations(architecture, micro, layout, precision)
+    operations = embedding_operations(architecture, recipe.micro, layout, recipe.precision)
     ahead = price(operations, machine, layout, 0, 0)
     back = price(backward(operations), machine, layout, 0, 0)
     forward, returning = ahead.of(*COMPUTE), back.of(*COMPUTE)
@@ -192,61 +202,52 @@ def embedding_time(
 
 
 def stage_times(
-    architecture: Architecture,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    precision: Precision,
-    machine: TrainingMachine,
-    recompute: Recompute,
-    adapters: int = 0,
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> tuple[StageTime, ...]:
     """Every stage; FSDP's transfers joined with its compute: |compute, transfers|_6 + exposed * the smaller."""
-    layer = mean_layer(architecture, micro, layout, precision, machine, recompute, adapters)
-    head = head_time(architecture, micro, layout, machine, adapters)
-    embedding = embedding_time(architecture, micro, layout, precision, machine)
+    layer = mean_layer(architecture, recipe, layout, machine)
+    head = head_time(architecture, recipe, layout, machine)
+    embedding = embedding_time(architecture, recipe, layout, machine)
+    predictors = recipe.predictors
+    predictor = predictor_time(architecture, recipe, layout, machine) if predictors else PassTime(0.0, 0.0)
     counts, table, top = parameters_on_a_chip(architecture, layout)
     found = []
-    for stage in stages(architecture.layer_count, layout.pp, layout.vpp):
+    for stage in stages(architecture.layer_count, layout.pp, layout.vpp, predictors):
         pieces = [(stage.layers, layer)]
         pieces += [(1.0, embedding)] if stage.embedding else []
-        pieces += [(1.0, head)] if stage.head else []
-        forward = sum(count * piece.forward for count, piece in pieces)
-        returning = sum(count * piece.backward for count, piece in pieces)
-        parts: dict[str, float] = defaultdict(float)
-        flops: dict[str, float] = defaultdict(float)
-        for count, piece in pieces:
-            for name, seconds in piece.parts.items():
-                parts[name] += count * seconds
-            for name, work in piece.flops.items():
-                flops[name] += count * work
+        pieces += [(1.0 + predictors, head), (float(predictors), predictor)] if stage.head else []
+        whole = _sum(pieces)
+        forward, returning, parts = whole.forward, whole.backward, defaultdict(float, whole.parts)
         if layout.zero == 3 and layout.shards > 1:
             held = stage.layers * sum(counts.values()) + stage.embedding * table + stage.head * top
             transfers = GATHERED_BYTES * held / gathering_rate(layout, machine)
             compute = forward + returning
-            whole = joined(OVERLAP_P, compute, transfers) + float(machine.stack.dp_exposed) * min(compute, transfers)
-            parts["fsdp"] += whole - compute
-            forward, returning = forward * whole / compute, returning * whole / compute
+            joint = joined(OVERLAP_P, compute, transfers) + float(machine.stack.dp_exposed) * min(compute, transfers)
+            parts["fsdp"] += joint - compute
+            forward, returning = forward * joint / compute, returning * joint / compute
         if "activations" in machine.offloaded:
-            carried = 2.0 * stage.layers * _saved(architecture, micro, layout, precision, machine, recompute)
+            carried = 2.0 * stage.layers * _saved(architecture, recipe, layout, machine)
             late = max(0.0, carried / machine.host_link - forward - returning)
             parts["offload"] += late
             returning += late
-        found.append(StageTime(stage, forward, returning, dict(parts), dict(flops)))
+        found.append(StageTime(stage, forward, returning, dict(parts), whole.flops))
     return tuple(found)
 
 
-def _saved(
-    architecture: Architecture,
-    micro: MicroBatch,
-    layout: TrainingLayout,
-    precision: Precision,
-    machine: TrainingMachine,
-    recompute: Recompute,
-) -> float:
+def _saved(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> float:
     """Bytes that a mean layer keeps of a micro-batch."""
-    fused, whole = machine.stack.fused_attention, architecture.layer_count
     return sum(
-        layer.count / whole * saved_bytes(architecture, layer, micro, layout, precision, recompute, fused)
+        layer.count
+        / architecture.layer_count
+        * saved_bytes(
+            architecture,
+            layer,
+            recipe.micro,
+            layout,
+            recipe.precision,
+            recipe.recompute,
+            machine.stack.fused_attention,
+        )
         for layer in architecture.layers
     )
 

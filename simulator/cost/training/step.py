@@ -12,17 +12,16 @@ from math import log2
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
-from simulator.model.number_format import Precision
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.model.training.adapters import adapter_parameters
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import (
     MicroBatch,
-    Recompute,
     looked_up,
     parameters_on_a_chip,
     rows_of_a_micro_batch,
 )
+from simulator.model.training.recipe import Recipe
 
 SEND_LATENCY = 10e-6
 """Of a message between stages (recalled: NCCL point to point over a network)."""
@@ -35,34 +34,6 @@ SLICE_BYTES = 4.0
 
 OPTIMIZER_BYTES = 34.0
 """Of a parameter that Adam in mixed precision reads and writes in a step (weights, gradient, master, two moments)."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a run is trained, beside its layout.
-
-    precision    what the layers' matrices compute in
-    recompute    what the backward pass computes again
-    adapters     rank of the adapters that are trained (LoRA) beside frozen weights; 0: the weights are trained
-    schedule     of the pipeline: how many micro-batches a stage holds at once
-    *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
-                 precision: 4 of a master copy, 8 of two moments)
-    """
-
-    global_batch: int
-    micro_batch: float
-    length: int
-    precision: Precision
-    recompute: Recompute = "none"
-    adapters: int = 0
-    schedule: str = "1f1b"
-    weight_bytes: float = 2.0
-    gradient_bytes: float = 4.0
-    optimizer_bytes: float = 12.0
-
-    def micro_batches(self, layout: TrainingLayout) -> float:
-        """Micro-batches that pass the pipeline in a step."""
-        return self.global_batch / (layout.dp * self.micro_batch)
 
 
 @dataclass(frozen=True)
@@ -91,10 +62,9 @@ class StepTime:
 
 def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> StepTime:
     """The step of a run whose replicas are all alike."""
-    micro = MicroBatch(recipe.micro_batch, recipe.length)
-    found = stage_times(architecture, micro, layout, recipe.precision, machine, recipe.recompute, recipe.adapters)
+    found = stage_times(architecture, recipe, layout, machine)
     stack, count = machine.stack, recipe.micro_batches(layout)
-    send = send_seconds(architecture, micro, layout, machine) if layout.pp > 1 else 0.0
+    send = send_seconds(architecture, recipe.micro, layout, machine) if layout.pp > 1 else 0.0
     pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))
     rows = row_update_seconds(architecture, recipe, layout, machine)
     if looked_up(architecture) & machine.offloaded:
@@ -133,7 +103,7 @@ def send_seconds(
 def _trained(architecture: Architecture, recipe: Recipe, layout: TrainingLayout) -> tuple[float, float]:
     """Parameters that the fullest stage trains on one chip: (equal on all replicas, of experts); tables are updated by
     row. Beside frozen weights these are the adapters."""
-    if recipe.adapters:
+    if recipe.frozen:
         return adapter_parameters(architecture, layout, recipe.adapters), 0.0
     counts, table, top = parameters_on_a_chip(architecture, layout)
     layers = architecture.layer_count / layout.pp
@@ -177,7 +147,7 @@ def slice_seconds(
     if count == 1:
         return 0.0
     stack = machine.stack
-    if recipe.adapters:
+    if recipe.frozen:
         whole = adapter_parameters(architecture, layout, recipe.adapters) * layout.tp * layout.pp
     else:
         whole = architecture.total_parameters()
@@ -205,8 +175,7 @@ def row_update_seconds(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> float:
     """Adam over the rows of tables that a step has read, where they lie."""
-    micro = MicroBatch(recipe.micro_batch, recipe.length)
-    rows = rows_of_a_micro_batch(architecture, micro, layout, recipe.precision) * recipe.micro_batches(layout)
+    rows = rows_of_a_micro_batch(architecture, recipe.micro, layout, recipe.precision) * recipe.micro_batches(layout)
     values = rows / recipe.precision.bytes_of("ffn")
     if not values:
         return 0.0

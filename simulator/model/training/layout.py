@@ -107,18 +107,20 @@ class Stage:
     head: bool
 
 
-def stages(layer_count: int, pp: int, vpp: int = 1) -> tuple[Stage, ...]:
+def stages(layer_count: int, pp: int, vpp: int = 1, predictors: int = 0) -> tuple[Stage, ...]:
     """The layers of each stage, as Megatron's recipes cut them.
 
     Even where pp divides the layers. Where it divides the layers and two more, the embedding and the head count as a
-    layer each (Llama-3 405B: 126 = 8 x 16 - 2). Otherwise some stages hold one layer more than others; chunks of an
+    layer each (Llama-3 405B: 126 = 8 x 16 - 2), and every module of multi-token prediction, which the last stage holds,
+    another (DeepSeek-V3: 61 + 3 = 16 x 4). Otherwise some stages hold one layer more than others; chunks of an
     interleaved pipeline then balance them, so each holds the mean.
     """
-    if layer_count % pp == 0:
+    ends = 2 + predictors
+    if layer_count % pp == 0 and not predictors:
         counts: Sequence[float] = [layer_count // pp] * pp
-    elif (layer_count + 2) % pp == 0:
-        each = (layer_count + 2) // pp
-        counts = [each - (index == 0) - (index == pp - 1) for index in range(pp)]
+    elif (layer_count + ends) % pp == 0 and (layer_count + ends) // pp >= ends and pp > 1:
+        each = (layer_count + ends) // pp
+        counts = [each - (index == 0) - (index == pp - 1) * (1 + predictors) for index in range(pp)]
     elif vpp > 1:
         counts = [layer_count / pp] * pp
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
 
 from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
 from simulator.model.attention import AttentionKind
@@ -13,8 +12,6 @@ from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Vector
 from simulator.model.parallelism import all_reduce
 from simulator.model.training.layout import TrainingLayout
-
-Recompute = Literal["none", "selective", "full"]
 
 NORM_BYTES = 11.0
 """Bytes a value of a norm and the residual sum before it: the norm reads and writes (4), the sum with dropout reads

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simulator.cost.training.machine import TrainingMachine
-from simulator.cost.training.step import Recipe
 from simulator.errors import InputError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import Profile
@@ -15,7 +14,8 @@ from simulator.model.architecture import Architecture
 from simulator.model.attention import GroupedQueryAttention
 from simulator.model.number_format import Precision
 from simulator.model.training.layout import TrainingLayout
-from simulator.model.training.micro_batch import Recompute
+from simulator.model.training.recipe import Recipe
+from simulator.model.training.recompute import Recompute
 from simulator.stack.training.stack import TrainingStacks
 from simulator.validation import aliases
 from simulator.validation.rows import Reason
