@@ -134,7 +134,9 @@ class Collective:
     """A message between `group` chips. `bytes` is the full buffer on each chip (all-reduce: its size; all-gather: the
     gathered size; all-to-all: what one chip sends and receives in all; send-receive: the message that each of a chain
     of `group` chips hands to the next). `stride`: the members are every stride-th of the replica's chips, which fill
-    one machine after the other; as many groups as that leaves room for talk at the same time."""
+    one machine after the other; as many groups as that leaves room for talk at the same time. `chosen`: of an
+    all-to-all of tokens to experts, how many a token chooses, where a rank and a machine get it once whatever it chose
+    there; 0: they get a copy for each."""
 
     name: str
     pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
@@ -143,6 +145,7 @@ class Collective:
     repeat: Array = 1.0
     stride: int = 1
     row_bytes: float = 0.0  # of one token's vector, where the message is made of such
+    chosen: float = 0.0
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -186,16 +186,28 @@ def _attention(
 def _collective(operation: Collective, machine: TrainingMachine, layout: TrainingLayout) -> tuple[str, float]:
     """("tp", "ep" or "cp", seconds) with S bytes over n chips:
 
-    all-reduce 2(n-1)/n S / link + 2(n-1) latency; gather and scatter half of it; all-to-all (n-1)/n S / link inside
-    the domain, over the network to the ranks outside of it, + latency; ring of keys S / link + (n-1) latency.
+    all-reduce 2(n-1)/n S / link + 2(n-1) latency; gather and scatter half of it; all-to-all as `_exchanged`, links and
+    network at once, + latency; ring of keys S / link + (n-1) latency.
     """
     n, size, latency = operation.group, float(operation.bytes), float(machine.stack.latency)
     if operation.pattern == "all_to_all":
-        inside = min(n, machine.domain)
-        near = size * (inside - 1) / n / machine.link
-        far = size * (n - inside) / n / machine.network if n > inside else 0.0
-        return "ep", max(near, far) + latency
+        near, far = _exchanged(operation, min(n, machine.domain))
+        return "ep", max(near / machine.link, far / machine.network if far else 0.0) + latency
     if operation.pattern == "ring":
         return "cp", size / machine.ring(n, layout.tp) + latency * (n - 1)
     passes = 2.0 if operation.pattern == "all_reduce" else 1.0
     return "tp", passes * (n - 1) * (size / n / machine.ring(n) + latency)
+
+
+def _exchanged(operation: Collective, inside: int) -> tuple[float, float]:
+    """Bytes of one chip in an all-to-all of n ranks, `inside` in a domain: over the links, and over the network.
+
+    S (inside - 1)/n and S (n - inside)/n. Tokens that reach a rank and a domain once, with k choices among n ranks in
+    D domains: they are in n (1 - (1 - 1/n)^k) ranks, over the links, and come to (D - 1) (1 - (1 - 1/D)^k) others.
+    """
+    n, size, k = operation.group, float(operation.bytes), operation.chosen
+    if not k:
+        return size * (inside - 1) / n, size * (n - inside) / n
+    once, domains = size / min(k, n), n / inside
+    ranks = n * (1.0 - (1.0 - 1.0 / n) ** k)
+    return once * ranks * (inside - 1) / inside, once * (domains - 1) * (1.0 - (1.0 - 1.0 / domains) ** k)

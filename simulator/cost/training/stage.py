@@ -22,6 +22,7 @@ from simulator.model.training.micro_batch import (
     heads_on_a_chip,
     layer_operations,
     parameters_on_a_chip,
+    sent_once,
 )
 from simulator.model.training.recipe import Recipe
 from simulator.model.training.recompute import computed_again
@@ -83,16 +84,15 @@ def _exposed(work: Work, machine: TrainingMachine, overlap: bool, before: float 
 def layer_time(
     architecture: Architecture, layer: Layer, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> PassTime:
-    """One layer: t = |forward, floor|_3 + wait + |backward + recompute, 2 floor|_3.
+    """One layer: t = |forward, floor|_3 + wait + |backward + recompute, 2 floor|_3, floor and wait of the host.
 
     Full recompute is the forward pass again, collectives included; of named parts, theirs. Selective: unfused stacks
     repeat the attention's core, which keeps the scores out of memory; fused ones the stack's share of the forward pass.
-    floor, the host's launches, is what graphs leave of it; wait: experts' shapes depend on how many tokens chose them,
-    which the host must read before it launches their kernels, unless the whole step is one graph.
     """
     stack, micro = machine.stack, recipe.micro
     operations = layer_operations(architecture, layer, micro, layout, recipe.precision)
     operations = with_adapters(operations, recipe.adapters, layout)
+    operations = sent_once(operations, layer) if recipe.once else operations
     width, heads = (
         (head_width(layer.attention), heads_on_a_chip(layer.attention, layout)) if layer.attention else (0, 0)
     )
@@ -115,9 +115,7 @@ def layer_time(
     elif recipe.recompute == "selective":
         core = price(attention_core(operations), machine, layout, width, heads)
         again, repeated = core.of(*COMPUTE), core.flops
-    floor = float(stack.layer_floor) * {"none": 1.0, "partial": float(stack.graphed), "full": 0.0}[recipe.graphs]
-    routed = layer.ffn is not None and layer.ffn.routed_experts > 0
-    wait = float(stack.expert_wait) if routed and recipe.graphs != "full" else 0.0
+    floor, wait = _host(layer, recipe, machine)
     whole_forward = joined(FLOOR_P, forward, floor) + wait
     whole_backward = joined(FLOOR_P, returning + again, 2.0 * floor)
     parts: dict[str, float] = defaultdict(float)
@@ -130,6 +128,16 @@ def layer_time(
         for name, work in found.items():
             flops[name] += work
     return PassTime(whole_forward, whole_backward, dict(parts), dict(flops))
+
+
+def _host(layer: Layer, recipe: Recipe, machine: TrainingMachine) -> tuple[float, float]:
+    """Seconds of a layer's forward pass that the host needs: to launch it while chips compute, and to read how many
+    tokens chose each expert while they wait. Partial graphs launch what comes before the experts and full ones all."""
+    stack = machine.stack
+    floor = float(stack.layer_floor) * layer.parts / 2.0 if recipe.graphs == "none" else 0.0
+    if layer.ffn is None or not layer.ffn.routed_experts or recipe.graphs == "full":
+        return floor, 0.0
+    return floor + float(stack.expert_floor), float(stack.expert_wait)
 
 
 def _sum(pieces: Iterable[tuple[float, PassTime]]) -> PassTime:

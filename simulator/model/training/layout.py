@@ -111,16 +111,20 @@ def stages(layer_count: int, pp: int, vpp: int = 1, predictors: int = 0) -> tupl
     """The layers of each stage, as Megatron's recipes cut them.
 
     Even where pp divides the layers. Where it divides the layers and two more, the embedding and the head count as a
-    layer each (Llama-3 405B: 126 = 8 x 16 - 2), and every module of multi-token prediction, which the last stage holds,
-    another (DeepSeek-V3: 61 + 3 = 16 x 4). Otherwise some stages hold one layer more than others; chunks of an
-    interleaved pipeline then balance them, so each holds the mean.
+    layer each (Llama-3 405B: 126 = 8 x 16 - 2). With modules of multi-token prediction the last stage holds them, and
+    as many layers less and two for the heads (DeepSeek-V3: 61 = 16 x 4 - 3; Et*4|(t*4|)*14tmL in Megatron). Otherwise
+    some stages hold one layer more than others; chunks of an interleaved pipeline then balance them, so each holds the
+    mean.
     """
     ends = 2 + predictors
-    if layer_count % pp == 0 and not predictors:
-        counts: Sequence[float] = [layer_count // pp] * pp
-    elif (layer_count + ends) % pp == 0 and (layer_count + ends) // pp >= ends and pp > 1:
-        each = (layer_count + ends) // pp
-        counts = [each - (index == 0) - (index == pp - 1) * (1 + predictors) for index in range(pp)]
+    each = (layer_count + ends) // pp
+    if predictors and pp > 1 and (layer_count + ends) % pp == 0 and each > ends:
+        counts: Sequence[float] = [*[each] * (pp - 1), each - ends]
+    elif layer_count % pp == 0:
+        counts = [layer_count // pp] * pp
+    elif (layer_count + 2) % pp == 0:
+        each = (layer_count + 2) // pp
+        counts = [each - (index == 0) - (index == pp - 1) for index in range(pp)]
     elif vpp > 1:
         counts = [layer_count / pp] * pp
     else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import ceil
 
 from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
@@ -58,6 +60,15 @@ def layer_operations(
         before = float(layer.places[0])
         operations += layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
     return operations
+
+
+def sent_once(operations: Iterable[Operation], layer: Layer) -> list[Operation]:
+    """The same operations where the exchange between experts sends a token to a rank once, however many of its experts
+    it chose there."""
+    chosen = float(getattr(layer.ffn, "top_k", 0))
+    return [
+        replace(o, chosen=chosen) if isinstance(o, Collective) and o.pattern == "all_to_all" else o for o in operations
+    ]
 
 
 def _norm(tokens: float, hidden: int, layout: TrainingLayout, count: float) -> Vector:
@@ -118,6 +129,7 @@ def heads_on_a_chip(attention: AttentionKind, layout: TrainingLayout) -> float:
     return ceil(int(getattr(attention, "heads", 0)) / layout.tp)
 
 
+@lru_cache(256)
 def looked_up(architecture: Architecture) -> frozenset[str]:
     """Tensor classes of which a step reads and updates single rows."""
     found = set()

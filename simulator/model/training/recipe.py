@@ -24,6 +24,8 @@ class Recipe:
     wide_layers  layers kept in 16 bits, whatever `precision` says
     graphs       what is launched as captured graphs: nothing, the parts of a layer whose shapes do not depend on the
                  tokens' experts, or the whole step
+    once         whether a rank gets a token once, however many of its experts the token chose (DeepEP, HybridEP), and a
+                 machine too; else a copy for each (all-to-all)
     overlap      whether the exchange of tokens between experts runs beside the computation of another micro-batch
     schedule     of the pipeline: how many micro-batches a stage holds at once
     *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
@@ -39,6 +41,7 @@ class Recipe:
     predictors: int = 0
     wide_layers: int = 0
     graphs: Graphs = "none"
+    once: bool = False
     overlap: bool = True
     schedule: str = "1f1b"
     weight_bytes: float = 2.0

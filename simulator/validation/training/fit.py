@@ -1,8 +1,9 @@
 """Fits a training stack's numbers to measured steps: `python -m simulator.validation.training.fit STACK`.
 
-A pattern search over the logarithms of the numbers, for the smallest mean |log(simulated / measured)|, each row counted
-at most LIMIT, so that a few odd rows do not bend the rest. Numbers named with a chip ("H100 SXM5 80GB: matmul.bf16")
-belong to that chip, the others to the stack. Also leaves out one model after the other, fits the rest, and predicts it.
+Gauss-Newton steps over the logarithms of the numbers, weighted so that the mean |log(simulated / measured)| falls, each
+row counted at most LIMIT, so that a few odd rows do not bend the rest. Numbers named with a chip ("H100 SXM5 80GB:
+matmul.bf16") belong to that chip, the others to the stack. Also leaves out one model after the other, fits the rest,
+and predicts it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from simulator.validation.training.question import TrainingInterpreter, Training
 from simulator.validation.training.rows import TrainingRow
 
 LIMIT = 0.3
+STEP, NEAR, LARGEST = 0.02, 0.01, 0.5
+"""Of a logarithm: the step of a slope, the size below which an error counts alike, and the longest move of a round."""
+
 BOUNDS: dict[str, tuple[float, float]] = {
     "matmul": (0.2, 0.97),
     "attention": (0.1, 0.9),
@@ -38,6 +42,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "permutation": (0.5, 40.0),
     "expert_matmul": (0.2, 1.0),
     "layer_floor": (1e-5, 2e-3),
+    "expert_floor": (1e-5, 5e-3),
+    "expert_wait": (1e-6, 2e-3),
+    "scan": (0.003, 0.3),
+    "link": (0.4, 0.95),
     "jitter": (1e-4, 0.03),
     "latency": (1e-6, 3e-4),
     "selective": (0.1, 0.6),
@@ -86,40 +94,41 @@ def errors(asked: Sequence[TrainingQuestion], numbers: Mapping[str, float]) -> n
     return np.array([log(v / q.row.value) if isinstance(v, float) else 0.0 for v, q in zip(values, asked, strict=True)])
 
 
-def search(
-    asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds: int = 40, step: float = 0.35
-) -> dict[str, float]:
-    """Pattern search: every number up and down by a step, then numbers together in random directions (valleys lie
-    across them), and further along what has helped; the step halves when nothing does."""
+def search(asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds: int = 30) -> dict[str, float]:
+    """The numbers within BOUNDS that make the mean error small. Each round is a damped Gauss-Newton step on the errors
+    weighted by 1 / their size (which minimises the sum of sizes), or none when no damping helps."""
     names = list(begin)
-    limits = np.log([BOUNDS[name.rpartition(": ")[2].partition(".")[0]] for name in names])
-    rng = np.random.default_rng(0)
+    chips = np.array([question.machine.profile.chip.name for question in asked])
+    low, high = np.log([BOUNDS[name.rpartition(": ")[2].partition(".")[0]] for name in names]).T
 
-    def loss(point: np.ndarray) -> float:
-        numbers = dict(zip(names, np.exp(point).tolist(), strict=True))
-        return float(np.minimum(np.abs(errors(asked, numbers)), LIMIT).mean())
+    def at(point: np.ndarray) -> np.ndarray:
+        return errors(asked, dict(zip(names, np.exp(point).tolist(), strict=True)))
 
-    best = np.clip(np.log([begin[name] for name in names]), limits[:, 0], limits[:, 1])
-    lowest = loss(best)
+    def loss(found: np.ndarray) -> float:
+        return float(np.minimum(np.abs(found), LIMIT).mean())
+
+    best = np.clip(np.log([begin[name] for name in names]), low, high)
+    found, damping = at(best), 1e-2
     for _ in range(rounds):
-        before = best
-        directions = [*np.eye(len(names)), *rng.choice([-1.0, 0.0, 1.0], (len(names), len(names)))]
-        for direction in directions:
-            for sign in (1.0, -1.0):
-                tried = np.clip(best + sign * step * direction, limits[:, 0], limits[:, 1])
-                found = loss(tried)
-                if found < lowest - 1e-7:
-                    best, lowest = tried, found
-                    break
-        if best is before:
-            step /= 2.0
-            if step < 0.004:
+        slopes = np.zeros((len(found), len(names)))
+        for column, name in enumerate(names):
+            step = STEP if best[column] + STEP <= high[column] else -STEP
+            place = name.rpartition(": ")[0]
+            rows = np.flatnonzero(chips == place) if place else np.arange(len(asked))
+            moved = dict(zip(names, np.exp(best + step * np.eye(len(names))[column]).tolist(), strict=True))
+            slopes[rows, column] = (errors([asked[int(row)] for row in rows], moved) - found[rows]) / step
+        weights = np.where(np.abs(found) > LIMIT, LIMIT, 1.0) / np.maximum(np.abs(found), NEAR)
+        normal, pull = slopes.T @ (weights[:, None] * slopes), slopes.T @ (weights * found)
+        for _ in range(6):
+            move = np.linalg.solve(normal + damping * len(found) * np.eye(len(names)), -pull)
+            point = np.clip(best + np.clip(move, -LARGEST, LARGEST), low, high)
+            tried = at(point)
+            if loss(tried) < loss(found) - 1e-6:
+                best, found, damping = point, tried, max(damping / 3.0, 1e-5)
                 break
-            continue
-        further = np.clip(2.0 * best - before, limits[:, 0], limits[:, 1])
-        found = loss(further)
-        if found < lowest:
-            best, lowest = further, found
+            damping *= 4.0
+        else:
+            break
     return dict(zip(names, np.exp(best).tolist(), strict=True))
 
 
@@ -131,7 +140,7 @@ def fit(asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out
     for model in models if leave_out and len(models) > 1 else ():
         rest = [q for q in asked if q.architecture.name != model]
         own = [q for q in asked if q.architecture.name == model]
-        left += list(errors(own, search(rest, numbers, 10, 0.1)))
+        left += list(errors(own, search(rest, numbers, 6)))
     return Fit(numbers, errors(asked, numbers), np.array(left))
 
 

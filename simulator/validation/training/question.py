@@ -21,6 +21,7 @@ from simulator.validation import aliases
 from simulator.validation.rows import Reason
 from simulator.validation.training.model import architecture_of
 from simulator.validation.training.rows import TrainingRow
+from simulator.validation.training.script import script_of
 
 FORMATS = {
     "bf16": "bf16",
@@ -93,7 +94,8 @@ class TrainingInterpreter:
         micro, assumed = _micro_batch(row, layout, profile)
         if not _stated(row) and layout.chips > 1:
             assumed = "FSDP over all chips where the layout is not stated"
-        recompute = RECOMPUTE.get(row.cells["recompute"])
+        script = script_of(row)
+        recompute = RECOMPUTE.get(row.cells["recompute"], script.recompute)
         if recompute is None:
             recompute = RECOMPUTE[site["recompute"]]
             assumed = assumed or f"recompute {recompute} where it is not stated"
@@ -107,6 +109,11 @@ class TrainingInterpreter:
             Precision(weights=format, kv="bf16", embedding="bf16", head="bf16"),
             recompute,
             adapters=LORA_RANK if "lora" in row.model.lower() else 0,
+            predictors=script.predictors,
+            wide_layers=script.wide_layers,
+            graphs=script.graphs,
+            once=script.once,
+            overlap=script.overlap,
             gradient_bytes=BLOOM_GRADIENTS[row.cells["dtype"]] if row.id.startswith("bloom") else 4.0,
         )
         timed = _timed(row, model, recipe, profile.sixteen_bit_peak)
