@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -310,6 +311,19 @@ def test_a_prompt_streams_weights_at_the_rate_of_its_own_kernels() -> None:
     weights = 32 * (4096 * (2 * 4096 + 2 * 1024) + 3 * 4096 * 14336) * 2
     more = step_s(slow, "llama-3.1-8b", 1, 0, 1) - step_s(same, "llama-3.1-8b", 1, 0, 1)
     assert more == pytest.approx(weights / (0.8 * BANDWIDTH), rel=1e-6)
+
+
+def test_chips_that_take_turns_gain_nothing_from_each_other() -> None:
+    """At batch 1 eight chips take an eighth of the time at once, all of it in turns."""
+    numbers = {"stack__overlap": 1.0, "stack__collectives__fused": True}
+    whole = square(1, 8192)
+    alone = matmul(whole, machine(**numbers)).total_seconds
+    at_once, in_turns = (
+        matmul(replace(whole, n=8192 / 8), machine(tp=8, stack__turns=turns, **numbers)).total_seconds
+        for turns in (0.0, 1.0)
+    )
+    assert in_turns == pytest.approx(8 * at_once, rel=1e-12)
+    assert alone == pytest.approx(in_turns, rel=1e-3)  # but for the activations, which each chip reads
 
 
 def test_few_sequences_get_the_kernel_that_splits_their_keys() -> None:

@@ -41,7 +41,8 @@ def matmul(operation: Matmul, machine: Machine, arrived: bool = False) -> Amount
 
 
 def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]) -> Amount:
-    """t = ((c mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank.
+    """t = ((c mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank and
+    1 + turns * (tp - 1).
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
     W = bandwidth * streaming fraction of the number format, tier by tier of the weights' placement,
@@ -68,7 +69,8 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
         bandwidth = machine.streaming_bandwidth(tier, fraction) if tier.far else machine.bandwidth * fraction
         seconds[tier.name] = seconds.get(tier.name, 0.0) + activations * share / bandwidth
         moved[tier.name] = moved.get(tier.name, 0.0) + activations * share
-    p, slowest = float(stack.overlap), operation.imbalance
+    p = float(stack.overlap)
+    slowest = operation.imbalance * (1.0 + float(stack.turns) * (machine.parallelism.tp - 1))
     streamed = sum(seconds.values(), 0.0)
     stored = FORMATS[operation.format].bytes
     spent = product(rows, operation.n, operation.k, rate, streamed, p, machine.tiling, stored, operation.groups)

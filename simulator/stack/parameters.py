@@ -120,6 +120,11 @@ class Parameters(Block):
         description="`streaming` in a step that holds a prompt, where other kernels multiply; absent: the same.",
     )
     tile_rows: Order = Field(Known(1.0), description="Rows of a tile: hidden vectors are sent in whole ones, padded.")
+    turns: Annotated[Known, quantity("", zero=True)] = Field(
+        NONE,
+        description="Share of a product's time on a chip that each other chip of its tensor-parallel group adds: "
+        "0, all work at once; 1, one after the other.",
+    )
     activation_streaming: Fraction = Field(Known(0.8), description="Share of peak bandwidth for activations.")
     far_streaming: dict[str, Fraction] = Field(
         {"default": Known(0.8)}, description="Share of the bandwidth or link of a tier beside the chip's own, by tier."

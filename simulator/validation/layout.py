@@ -20,14 +20,22 @@ _ATTENTION_COPIED = re.compile(r"attention DP enabled", re.IGNORECASE)  # Tensor
 _GATHERED = "wg "  # weight-gathered layouts of Pope et al.
 
 
-def layout_of(row: Row, model: Architecture, profile: Profile, serial: bool, reading: str) -> Parallelism | Reason:
+SERIAL, ROWS = "serial", "rows"
+"""What an engine makes of stages: each waits for the one before; or they are no stages, all chips share each matrix but
+those of experts (llama.cpp's `--split-mode row`)."""
+
+
+def layout_of(row: Row, model: Architecture, profile: Profile, stages: str, reading: str) -> Parallelism | Reason:
     """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
     has room for all; pieces of a prompt follow one another."""
     chips = whole(row.n_chips) if profile.host is None else mixed.chips_in(row.hardware)
     layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
     if isinstance(layout, Reason):
         return layout
-    if serial and not reading.startswith("prefill"):
+    whole_experts = any(layer.ffn and layer.ffn.routed_experts for layer in model.layers)
+    if stages == ROWS and not whole_experts:
+        layout = Parallelism(tp=layout.tp * layout.pp)
+    elif stages and not reading.startswith("prefill"):
         layout = Parallelism()
     if layout.chips > profile.node.chips and profile.node.scale_out is None:
         return Reason(f"{layout.chips} chips, more than one {profile.name}")

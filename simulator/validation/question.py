@@ -109,12 +109,12 @@ class Interpreter:
         precisions = _precisions(row, architecture)
         if isinstance(precisions, Reason):
             return precisions
-        stack, serial, assumed = self._stack(row, profile)
+        stack, stages, assumed = self._stack(row, profile)
         if isinstance(stack, Reason):
             return stack
         if reading["reading"] == LOAD:
             return self._under_load(row, architecture, profile, stack, precisions, assumed)
-        layout = layout_of(row, architecture, profile, serial, reading["reading"])
+        layout = layout_of(row, architecture, profile, stages, reading["reading"])
         if isinstance(layout, Reason):
             return layout
         sizes = _sizes(row, reading["reading"])
@@ -134,7 +134,7 @@ class Interpreter:
         if placed is None:
             return Reason("computes on a host that the row does not name")
         machine = placed
-        if static and not serial and _overfull(architecture, precisions[0][1], machine, batch, longest):
+        if static and not stages and _overfull(architecture, precisions[0][1], machine, batch, longest):
             if machine.placement != Placement():
                 return Reason("weights and KV cache do not fit")
             at_once = Arrivals(requests=ceil(batch))
@@ -175,7 +175,7 @@ class Interpreter:
             return lengths
         if len(precisions) > 1:
             return Reason("layers differ in their number formats")
-        stated = layout_of(row, model, profile, False, LOAD)
+        stated = layout_of(row, model, profile, "", LOAD)
         chips = whole(row.n_chips) or (0 if isinstance(stated, Reason) else stated.chips)
         if isinstance(stated, Reason) and (stated != NOT_STATED or not chips):
             return stated
@@ -273,20 +273,20 @@ class Interpreter:
             self._models[name] = load_model(name, self._folders)
         return self._models[name]
 
-    def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, bool, str]:
-        """The stack, whether stages of a pipeline wait for each other, and what was assumed."""
+    def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, str, str]:
+        """The stack, what it makes of stages (layout.py), and what was assumed."""
         hosted = profile.host is not None
         for entry in aliases.longest("engines", engine=row.engine, run=row.run, chip=row.hardware):
             stack = self._stacks.get(entry["stack"])
             if stack is None and entry["chip"]:
-                return Reason(f"no stack {entry['stack']}"), False, ""
+                return Reason(f"no stack {entry['stack']}"), "", ""
             if stack is not None and profile.family in stack.families and (stack.host is not None) == hosted:
-                return stack, entry["stages"] == "serial", ""
+                return stack, entry["stages"], ""
         stack = _nearest(row, profile, self._stacks.values())
         if stack is None:
-            return Reason(f"no stack runs on {profile.family}"), False, ""
+            return Reason(f"no stack runs on {profile.family}"), "", ""
         engine = f"engine '{row.engine}'" if row.engine else "no engine stated"
-        return stack, False, f"{engine} on {profile.family}: {stack.name}"
+        return stack, "", f"{engine} on {profile.family}: {stack.name}"
 
     def _machine(self, profile: Profile, stack: Stack, layout: Parallelism, threads: int | None = None) -> Machine:
         key = profile.name, stack.name, layout, threads
