@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,13 @@ def test_the_folder_holds_table_timeline_and_plots(tmp_path: Path) -> None:
     passes = [e for e in events if e["ph"] == "X" and e["cat"] in ("forward", "backward")]
     assert len(passes) == 4 * 16 * 2
     assert events == json.loads(json.dumps(trace(found)))["traceEvents"]
+    threads = {e["tid"]: e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    carried = [(threads[e["tid"]], e["name"]) for e in events if e["ph"] == "X" and e["cat"] in ("link", "network")]
+    assert {("stage 0, link", "gradients"), ("stage 3, link", "weights")} <= set(carried)
+    assert sum(name == "activations" for _, name in carried) == 3 * 16 * 2
+    for thread in threads:  # nothing on a thread overlaps
+        own = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["ph"] == "X" and e["tid"] == thread)
+        assert all(end <= start + 0.002 for (_, end), (start, _) in pairwise(own))
 
 
 def test_the_essays_bill(tmp_path: Path) -> None:

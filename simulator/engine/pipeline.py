@@ -7,21 +7,36 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import simpy
 
+from simulator.cost.training.machine import FAR
+from simulator.cost.training.traffic import Traffic
+from simulator.engine.device import Device
+from simulator.engine.exchange import Exchange, Exchanges, Part
 from simulator.engine.schedules import DECIDING, ORDERED, Kind, Task
 
 
 @dataclass(frozen=True)
 class StageWork:
-    """Seconds of one micro-batch on a stage. `weights`: the part of `backward` that no other stage waits for."""
+    """Seconds of one micro-batch on a stage. `weights`: the part of `backward` that no other stage waits for.
+
+    forward_traffic, backward_traffic   of a pass's own collectives: what compute waits for is part of its seconds
+    gather, reduce    of its weights at the beginning of a step, of their gradients at its end
+    layers            in as many buckets
+    """
 
     forward: float
     backward: float
     weights: float = 0.0
+    forward_traffic: tuple[Traffic, ...] = ()
+    backward_traffic: tuple[Traffic, ...] = ()
+    gather: tuple[Exchange, ...] = ()
+    reduce: tuple[Exchange, ...] = ()
+    layers: int = 1
 
 
 @dataclass(frozen=True)
@@ -35,27 +50,52 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """A stretch in which something was on a stage's way to others: name, link, first and last second."""
+
+    stage: int
+    name: str
+    link: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class PipelineRecord:
-    """What happened: when the last stage was done, and every stretch of work."""
+    """What happened: when the last stage was done with everything, seconds of the passes of each stage, and every
+    stretch of work and of traffic between chips."""
 
     seconds: float
     busy_s: tuple[float, ...]
     slices: tuple[Slice, ...]
+    carried: tuple[Carried, ...] = ()
+
+    @property
+    def pipeline_s(self) -> float:
+        """From the first pass to the end of the last one: without what is gathered before and reduced after."""
+        return max(each.end_s for each in self.slices) - min(each.start_s for each in self.slices)
 
     @property
     def bubble(self) -> float:
-        """Share of the stages' time in which they wait."""
-        return 1.0 - sum(self.busy_s) / (len(self.busy_s) * self.seconds)
+        """Share of the pipeline in which the stages wait."""
+        return 1.0 - sum(self.busy_s) / (len(self.busy_s) * self.pipeline_s)
 
 
 def step(
-    schedule: str, stages: Sequence[StageWork], micro_batches: int, chunks: int, send: float, blocking: float
+    schedule: str,
+    stages: Sequence[StageWork],
+    micro_batches: int,
+    chunks: int,
+    send: float,
+    blocking: float,
+    link: str = FAR,
 ) -> PipelineRecord:
     """Run one step.
 
-    send: seconds of a message to the next stage. blocking: seconds of it in which the sender cannot compute.
+    send: seconds of a message to the next stage, over `link`. blocking: seconds of it in which the sender cannot
+    compute.
     """
-    return _Run(schedule, stages, micro_batches, chunks, send, blocking).record()
+    return _Run(schedule, stages, micro_batches, chunks, send, blocking, link).record()
 
 
 class _Run:
@@ -69,39 +109,85 @@ class _Run:
         chunks: int,
         send: float,
         blocking: float,
+        link: str,
     ) -> None:
         self.stages, self.micro_batches, self.chunks = stages, micro_batches, chunks
-        self.send, self.blocking = send, blocking
+        self.send, self.blocking, self.link = send, blocking, link
         self.env = simpy.Environment()
+        self.devices = [Device(self.env) for _ in stages]
         self.slices: list[Slice] = []
+        self.carried: list[Carried] = []
         self.busy = [0.0] * len(stages)
-        self.last = 0.0
-        if schedule in DECIDING:
-            self._start_deciding(two_ways=schedule == "dualpipe")
+        self.last = 0.0  # the clock's last event may be a stale timer
+        self.deciding = schedule in DECIDING
+        self.two_ways = schedule == "dualpipe"
+        self.exchanges = [self._exchanges(device) for device in range(len(stages))]
+        if self.deciding:
+            self._start_deciding(self.two_ways)
         else:
             self._start_ordered(ORDERED[schedule])
         self.env.run()
 
     def record(self) -> PipelineRecord:
         """What happened."""
-        return PipelineRecord(self.last, tuple(self.busy), tuple(self.slices))
+        return PipelineRecord(self.last, tuple(self.busy), tuple(self.slices), tuple(self.carried))
 
-    def _work(self, stage: int, task: Task, of: int) -> float:
-        """Seconds of a task, its blocking send included; `of` is the part of the model that the device works on."""
-        cost = self.stages[of]
+    def _exchanges(self, device: int) -> Exchanges:
+        """What a device exchanges: of its chunks, or of the stages of both directions."""
+        held = [(device, self.micro_batches)] * self.chunks
+        if self.two_ways:
+            half = self.micro_batches // 2
+            held = [(device, half), (len(self.stages) - 1 - device, self.micro_batches - half)]
+
+        def share(exchanges: tuple[Exchange, ...]) -> tuple[Exchange, ...]:
+            return tuple(replace(each, seconds=each.seconds / len(held)) for each in exchanges)
+
+        parts = [
+            Part(max(1, self.stages[of].layers // self.chunks), passes, share(work.gather), share(work.reduce))
+            for of, passes in held
+            for work in [self.stages[of]]
+        ]
+        gradients: Kind = "W" if self.deciding else "B"
+        return Exchanges(self.devices[device], parts, gradients, partial(self._tell, device))
+
+    def _tell(self, stage: int, name: str, link: str, transfer: simpy.Event) -> None:
+        """Note a transfer when it is done."""
+
+        def note(event: simpy.Event) -> None:
+            began: Any = event.value
+            self.carried.append(Carried(stage, name, link, began, self.env.now))
+
+        assert transfer.callbacks is not None
+        transfer.callbacks.append(note)
+
+    def _pass(self, device: int, task: Task, of: int) -> simpy.Event:
+        """A pass begins on a device; `of` is the part of the model that it works on. The event of its end."""
+        cost, plain = self.stages[of], task if not self.deciding else task._replace(chunk=0)
         seconds = {"F": cost.forward, "B": cost.backward, "W": cost.weights}[task.kind] / self.chunks
-        first = of == 0 and task.chunk == 0
-        last = of == len(self.stages) - 1 and task.chunk == self.chunks - 1
+        traffic = {"F": cost.forward_traffic, "B": cost.backward_traffic}.get(task.kind, ())
+        first = of == 0 and plain.chunk == 0
+        last = of == len(self.stages) - 1 and plain.chunk == self.chunks - 1
         sends = len(self.stages) > 1 and not (task.kind == "W" or (first if task.kind == "B" else last))
-        return seconds + (self.blocking if sends else 0.0)
+        own = [Traffic(each.link, each.waited / self.chunks, each.beside / self.chunks) for each in traffic]
+        compute = seconds - sum(each.waited for each in own) + (self.blocking if sends else 0.0)
+        return self.devices[device].run(compute, own, self.exchanges[device].marks(task))
 
-    def _note(self, stage: int, task: Task, start: float) -> None:
-        self.last = self.env.now
-        self.busy[stage] += self.last - start
-        self.slices.append(Slice(stage, task, start, self.last))
+    def _note(self, stage: int, task: Task, start: float, waited: float) -> None:
+        self.busy[stage] += self.env.now - start - waited
+        self.slices.append(Slice(stage, task, start, self.env.now))
 
-    def _after(self, delay: float, act: Callable[[], Any]) -> None:
-        self.env.timeout(delay).callbacks.append(lambda _: act())
+    def _end(self, stage: int) -> Generator[simpy.Event, Any, None]:
+        yield from self.exchanges[stage].end()
+        self.last = max(self.last, self.env.now)
+
+    def _message(self, stage: int, act: Callable[[], Any]) -> None:
+        """What a stage sends to another one, which acts when it is there."""
+        if not self.send:
+            self.env.timeout(0.0).callbacks.append(lambda _: act())
+            return
+        transfer = self.devices[stage].send(self.link, self.send)
+        self._tell(stage, "activations", self.link, transfer)
+        transfer.callbacks.append(lambda _: act())
 
     # Schedules with a fixed order -----------------------------------------------------------------------------------
 
@@ -118,16 +204,19 @@ class _Run:
         return self._ready[key]
 
     def _in_order(self, stage: int, tasks: list[Task]) -> Generator[simpy.Event, Any, None]:
+        yield from self.exchanges[stage].begin()
         for task in tasks:
             if not (task.kind == "F" and stage == 0 and task.chunk == 0):
                 yield self._event(stage, task)
             start = self.env.now
-            yield self.env.timeout(self._work(stage, task, stage))
-            self._note(stage, task, start)
+            waited = yield self._pass(stage, task, stage)
+            self._note(stage, task, start, waited)
             follower = self._follower(stage, task)
-            if follower is not None:
-                away = follower[0] != stage
-                self._after(self.send if away else 0.0, self._event(*follower).succeed)
+            if follower is not None and follower[0] != stage:
+                self._message(stage, self._event(*follower).succeed)
+            elif follower is not None:
+                self._event(*follower).succeed()
+        yield from self._end(stage)
 
     def _follower(self, stage: int, task: Task) -> tuple[int, Task] | None:
         """The task that needs this one's result, and its stage."""
@@ -164,6 +253,7 @@ class _Run:
     def _deciding(self, device: int, count: int) -> Generator[simpy.Event, Any, None]:
         pp = len(self.stages)
         queues = self._queues[device]
+        yield from self.exchanges[device].begin()
         for _ in range(count):
             while (chosen := self._choose(device)) is None:
                 arrival = self._waiting[device] = self.env.event()
@@ -171,19 +261,20 @@ class _Run:
             task, part = queues[chosen].popleft() if chosen != "F" else self._take_forward(device)
             start = self.env.now
             # `chunk` tells the direction here, and every part of the model is one chunk.
-            yield self.env.timeout(self._work(device, task._replace(chunk=0), part))
-            self._note(device, task, start)
+            waited = yield self._pass(device, task, part)
+            self._note(device, task, start, waited)
             if task.kind == "F":
                 self._held[task.chunk][device] += 1
                 if part < pp - 1:
-                    self._pass(device + (-1 if task.chunk else 1), task, part + 1)
+                    self._hand(device, device + (-1 if task.chunk else 1), task, part + 1)
                 else:
                     queues["B"].append((task._replace(kind="B"), part))
             elif task.kind == "B":
                 self._held[task.chunk][device] -= 1
                 queues["W"].append((task._replace(kind="W"), part))
                 if part > 0:
-                    self._pass(device + (1 if task.chunk else -1), task, part - 1)
+                    self._hand(device, device + (1 if task.chunk else -1), task, part - 1)
+        yield from self._end(device)
 
     def _allowed(self, device: int, way: int) -> bool:
         """Whether one more forward pass keeps the activations within those of 1F1B (and one more each way)."""
@@ -207,11 +298,11 @@ class _Run:
                 return task, part
         raise AssertionError("chosen, so there is one")
 
-    def _pass(self, device: int, task: Task, part: int) -> None:
+    def _hand(self, sender: int, device: int, task: Task, part: int) -> None:
         def arrive() -> None:
             self._queues[device][task.kind].append((task, part))
             waiting = self._waiting[device]
             if waiting is not None and not waiting.triggered:
                 waiting.succeed()
 
-        self._after(self.send, arrive)
+        self._message(sender, arrive)

@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from simulator.cost.training.power import run_power
-from simulator.cost.training.step import StepTime, step_time
-from simulator.engine.pipeline import PipelineRecord, StageWork
-from simulator.engine.pipeline import step as run_pipeline
-from simulator.engine.schedules import DECIDING
+from simulator.cost.training.step import step_time
 from simulator.metrics.training import step_rates
 from simulator.model.parallelism import divisors
 from simulator.progress import Progress, untold
 from simulator.report.training.result import TrainingReport, TrainingRun
 from simulator.scenario import TrainingScenario
 from simulator.train.case import TrainingCase, prepare
+from simulator.train.step import step_events
 from simulator.train.summary import summary, whole_run
 from simulator.yaml_source import Source, as_yaml
 
@@ -53,10 +51,14 @@ def report_of(scenario: TrainingScenario, source: Source, runs: Sequence[Trainin
 def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress = untold) -> TrainingRun:
     """One run: the pipeline of a step in events, then the whole run with its failures."""
     cost = step_time(case.architecture, case.recipe, case.layout, case.machine)
-    record = pipeline_of(case, cost)
-    slowest = straggling(float(scenario.stragglers), case.machine.chips)
-    pipeline = record.seconds * slowest
-    cost = replace(cost, pipeline=pipeline, jitter=cost.jitter * pipeline / cost.pipeline)
+    record = step_events(cost, case.architecture, case.recipe, case.layout, case.machine, case.schedule)
+    pipeline = record.pipeline_s * straggling(float(scenario.stragglers), case.machine.chips)
+    cost = replace(
+        cost,
+        pipeline=pipeline,
+        jitter=cost.jitter * pipeline / cost.pipeline,
+        gradients=record.seconds - record.pipeline_s,
+    )
     power = run_power(cost, case.machine)
     tokens_a_step = case.recipe.global_batch * case.recipe.length
     tokens = float(scenario.tokens) if scenario.tokens else float(scenario.steps or 1) * tokens_a_step
@@ -89,15 +91,3 @@ def straggling(deviation: float, chips: int) -> float:
     """Slowdown when every step waits for the slowest of so many chips whose speeds are normal around 1: the expected
     extreme, 1 + sigma sqrt(2 ln n)."""
     return 1.0 + deviation * float(np.sqrt(2.0 * np.log(chips))) if chips > 1 else 1.0
-
-
-def pipeline_of(case: TrainingCase, cost: StepTime) -> PipelineRecord:
-    """The events of one step's pipeline: one replica stands for all."""
-    split = case.schedule in DECIDING
-    stages = []
-    for stage in cost.stages:
-        # The products of the weights' gradients are as large as those of the inputs'.
-        weights = 0.5 * stage.parts.get("matmul", 0.0) * 2.0 / 3.0 if split else 0.0
-        stages.append(StageWork(stage.forward, stage.backward - weights, weights))
-    blocking = float(case.machine.stack.pp_exposed) * cost.send
-    return run_pipeline(case.schedule, stages, int(cost.micro_batches), case.layout.vpp, cost.send, blocking)

@@ -12,6 +12,9 @@ from simulator.hardware.profile import Profile
 from simulator.stack.stack import of_format
 from simulator.stack.training.stack import TrainingStack
 
+NEAR, FAR = "link", "network"
+"""The scale-up links of a chip, and its share of the network between scale-up domains."""
+
 
 @dataclass(frozen=True)
 class TrainingMachine:
@@ -113,6 +116,10 @@ class TrainingMachine:
         if ranks <= inside:
             return self.link
         return min(self.link, self.network * min(ranks, inside)) if inside > 1 else self.network
+
+    def path(self, ranks: int, stride: int = 1) -> str:
+        """NEAR or FAR: what carries such a collective."""
+        return NEAR if ranks <= max(1, self.domain // stride) else FAR
 
     def matrix_rate(self, format: str) -> float:
         """FLOP/s of large products."""

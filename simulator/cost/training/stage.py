@@ -67,7 +67,7 @@ class StageTime:
         return self.forward + self.backward
 
 
-def _exposed(work: Work, machine: TrainingMachine, overlap: bool, before: float = 0.0) -> dict[str, float]:
+def exposed(work: Work, machine: TrainingMachine, overlap: bool, before: float = 0.0) -> dict[str, float]:
     """Seconds by part after overlap: collectives at the stack's exposed shares, the experts' exchange in full where
     nothing runs beside it; `before`: layers that run earlier."""
     stack = machine.stack
@@ -81,16 +81,24 @@ def _exposed(work: Work, machine: TrainingMachine, overlap: bool, before: float 
     return {name: seconds for name, seconds in parts.items() if seconds}
 
 
-def layer_time(
-    architecture: Architecture, layer: Layer, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
-) -> PassTime:
-    """One layer: t = |forward, floor|_3 + wait + |backward + recompute, 2 floor|_3, floor and wait of the host.
+@dataclass(frozen=True)
+class LayerWork:
+    """Work of a layer's forward and backward pass, and what the latter computes again: `share` of `again`. `before`:
+    layers that run before its rows are needed."""
 
-    Full recompute is the forward pass again, collectives included; of named parts, theirs. Selective: unfused stacks
-    repeat the attention's core, which keeps the scores out of memory; fused ones the stack's share of the forward pass.
-    """
-    stack, micro = machine.stack, recipe.micro
-    operations = layer_operations(architecture, layer, micro, layout, recipe.precision)
+    ahead: Work
+    back: Work
+    again: Work
+    share: float
+    before: float
+
+
+def layer_work(
+    architecture: Architecture, layer: Layer, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> LayerWork:
+    """The work of one layer of a micro-batch on one chip."""
+    stack = machine.stack
+    operations = layer_operations(architecture, layer, recipe.micro, layout, recipe.precision)
     operations = with_adapters(operations, recipe.adapters, layout)
     operations = sent_once(operations, layer) if recipe.once else operations
     width, heads = (
@@ -100,21 +108,32 @@ def layer_time(
         price(listed, machine, layout, width, heads) for listed in (operations, backward(operations, recipe.frozen))
     )
     before = max((float(o.layers_before) for o in operations if isinstance(o, Gather)), default=0.0)
-    first = _exposed(ahead, machine, recipe.overlap, before)
-    second = _exposed(back, machine, recipe.overlap, float(architecture.layer_count))
-    forward, returning = sum(first.values()), sum(second.values())
-    again, repeated = 0.0, {}
+    again, share = ahead, 0.0
     if recipe.recompute == "full":
-        again, repeated = forward, ahead.flops
-    elif isinstance(recipe.recompute, frozenset):
-        core = price(computed_again(operations, recipe.recompute), machine, layout, width, heads)
-        again, repeated = sum(_exposed(core, machine, recipe.overlap).values()), core.flops
+        share = 1.0
     elif recipe.recompute == "selective" and stack.fused_attention:
-        again = float(stack.selective) * forward
-        repeated = {name: float(stack.selective) * work for name, work in ahead.flops.items()}
+        share = float(stack.selective)
+    elif isinstance(recipe.recompute, frozenset):
+        again, share = price(computed_again(operations, recipe.recompute), machine, layout, width, heads), 1.0
     elif recipe.recompute == "selective":
-        core = price(attention_core(operations), machine, layout, width, heads)
-        again, repeated = core.of(*COMPUTE), core.flops
+        again, share = price(attention_core(operations), machine, layout, width, heads), 1.0
+    return LayerWork(ahead, back, again, share, before)
+
+
+def layer_time(
+    architecture: Architecture, layer: Layer, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> PassTime:
+    """One layer: t = |forward, floor|_3 + wait + |backward + recompute, 2 floor|_3, floor and wait of the host.
+
+    Full recompute is the forward pass again, collectives included; of named parts, theirs. Selective: unfused stacks
+    repeat the attention's core, which keeps the scores out of memory; fused ones the stack's share of the forward pass.
+    """
+    work = layer_work(architecture, layer, recipe, layout, machine)
+    first = exposed(work.ahead, machine, recipe.overlap, work.before)
+    second = exposed(work.back, machine, recipe.overlap, float(architecture.layer_count))
+    forward, returning = sum(first.values()), sum(second.values())
+    once = forward if work.again is work.ahead else sum(exposed(work.again, machine, recipe.overlap).values())
+    again = work.share * once
     floor, wait = _host(layer, recipe, machine)
     whole_forward = joined(FLOOR_P, forward, floor) + wait
     whole_backward = joined(FLOOR_P, returning + again, 2.0 * floor)
@@ -124,9 +143,9 @@ def layer_time(
     parts["recompute"] += again
     parts["host"] += whole_forward + whole_backward - forward - returning - again
     flops: dict[str, float] = defaultdict(float)
-    for found in (ahead.flops, back.flops, repeated):
-        for name, work in found.items():
-            flops[name] += work
+    for found, times in ((work.ahead, 1.0), (work.back, 1.0), (work.again, work.share)):
+        for name, done in found.flops.items():
+            flops[name] += times * done
     return PassTime(whole_forward, whole_backward, dict(parts), dict(flops))
 
 
@@ -218,7 +237,6 @@ def stage_times(
     embedding = embedding_time(architecture, recipe, layout, machine)
     predictors = recipe.predictors
     predictor = predictor_time(architecture, recipe, layout, machine) if predictors else PassTime(0.0, 0.0)
-    counts, table, top = parameters_on_a_chip(architecture, layout)
     found = []
     for stage in stages(architecture.layer_count, layout.pp, layout.vpp, predictors):
         pieces = [(stage.layers, layer)]
@@ -227,8 +245,7 @@ def stage_times(
         whole = _sum(pieces)
         forward, returning, parts = whole.forward, whole.backward, defaultdict(float, whole.parts)
         if layout.zero == 3 and layout.shards > 1:
-            held = stage.layers * sum(counts.values()) + stage.embedding * table + stage.head * top
-            transfers = GATHERED_BYTES * held / gathering_rate(layout, machine)
+            transfers = fsdp_seconds(architecture, layout, machine, stage)
             compute = forward + returning
             joint = joined(OVERLAP_P, compute, transfers) + float(machine.stack.dp_exposed) * min(compute, transfers)
             parts["fsdp"] += joint - compute
@@ -260,6 +277,8 @@ def _saved(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, m
     )
 
 
-def gathering_rate(layout: TrainingLayout, machine: TrainingMachine) -> float:
-    """B/s of one chip when weights are gathered over the chips that share them."""
-    return machine.ring(layout.shards, layout.tp)
+def fsdp_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine, stage: Stage) -> float:
+    """FSDP's transfers of one micro-batch on a stage, over the chips that share its weights."""
+    counts, table, top = parameters_on_a_chip(architecture, layout)
+    held = stage.layers * sum(counts.values()) + stage.embedding * table + stage.head * top
+    return GATHERED_BYTES * held / machine.ring(layout.shards, layout.tp)

@@ -6,6 +6,7 @@ t_pipe = M (t_max + pp_exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from math import log2
 
@@ -28,6 +29,9 @@ SEND_LATENCY = 10e-6
 
 REDUCED_BYTES = 6.0
 """Of a parameter and step: 4 reduced in fp32, 2 gathered in 16 bits."""
+
+GATHERED_SHARE = 2.0 / 6.0
+"""Of them gathered; the rest is reduced."""
 
 SLICE_BYTES = 4.0
 """Of a parameter that is reduced in fp32 alone."""
@@ -116,24 +120,31 @@ def _trained(architecture: Architecture, recipe: Recipe, layout: TrainingLayout)
 def gradient_seconds(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> float:
-    """Gradients reduced and weights gathered over the replicas; FSDP does it in every micro-batch instead, and with
-    hybrid sharding reduces once a step over the copies."""
+    """The part of the exchange of gradients and weights that compute does not hide, by the stack's measured share."""
+    return float(machine.stack.dp_exposed) * sum(exchange_seconds(architecture, recipe, layout, machine).values())
+
+
+def exchange_seconds(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> dict[str, float]:
+    """Link -> seconds in which gradients are reduced and weights gathered over the replicas; FSDP does it in every
+    micro-batch instead, and with hybrid sharding reduces once a step over the copies."""
     shared, experts = _trained(architecture, recipe, layout)
     ranks = layout.dp * layout.cp // layout.slices
     if layout.zero == 3 and layout.shards > 1:
         # Hybrid sharding: what a shard has gathered is reduced over the copies of the shards.
-        copies = ranks // layout.shards
+        copies, stride = ranks // layout.shards, layout.tp * layout.shards
         if copies == 1:
-            return 0.0
+            return {}
         size = SLICE_BYTES * (shared + experts) / layout.shards * 2.0 * (copies - 1) / copies
-        return float(machine.stack.dp_exposed) * size / machine.ring(copies, layout.tp * layout.shards)
-    total = 0.0
-    if ranks > 1:
-        total += REDUCED_BYTES * shared * (ranks - 1) / ranks / machine.ring(ranks, layout.tp)
-    if experts and layout.expert_shards > 1:
-        copies = layout.expert_shards
-        total += REDUCED_BYTES * experts * (copies - 1) / copies / machine.ring(copies, layout.ep)
-    return float(machine.stack.dp_exposed) * total
+        return {machine.path(copies, stride): size / machine.ring(copies, stride)}
+    found: dict[str, float] = defaultdict(float)
+    groups = ((shared, ranks, layout.tp), (experts, layout.expert_shards, layout.ep))
+    for held, copies, stride in groups:
+        if held and copies > 1:
+            size = REDUCED_BYTES * held * (copies - 1) / copies
+            found[machine.path(copies, stride)] += size / machine.ring(copies, stride)
+    return dict(found)
 
 
 def slice_seconds(

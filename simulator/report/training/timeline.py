@@ -1,9 +1,11 @@
-"""One training step for Perfetto (ui.perfetto.dev): a thread for each stage; what is empty is bubble."""
+"""One training step for Perfetto (ui.perfetto.dev): a thread for each stage, on which what is empty is bubble, and
+threads below for what its links carry."""
 
 from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simulator.report.plain import plain
@@ -23,27 +25,48 @@ def trace(report: TrainingReport, max_events: int = MAX_EVENTS) -> dict[str, Any
     events: list[Event] = []
     left_out = 0
     for process, run in enumerate(report.runs, start=1):
-        slices = sorted(run.record.slices, key=lambda each: (each.start_s, each.stage))
-        left_out += max(0, len(slices) - room)
-        events += _heads(process, run)
-        for each in slices[:room]:
-            micro, chunk = each.task.micro, each.task.chunk
-            events.append(
-                {
-                    "ph": "X",
-                    "pid": process,
-                    "tid": 1 + each.stage,
-                    "ts": round(each.start_s * 1e6, 3),
-                    "dur": round((each.end_s - each.start_s) * 1e6, 3),
-                    "name": f"{each.task.kind}{micro}" + (f".{chunk}" if chunk else ""),
-                    "cat": NAMES[each.task.kind],
-                    "cname": COLOURS[each.task.kind],
-                    "args": {"pass": NAMES[each.task.kind], "micro_batch": micro, "chunk": chunk},
-                }
-            )
-        events += _tail(process, run)
+        threads, carried = _carried(process, run)
+        found = sorted([*_passes(process, run), *carried], key=lambda event: (event["ts"], event["tid"]))
+        left_out += max(0, len(found) - room)
+        events += [*_heads(process, run, threads), *found[:room], *_tail(process, run)]
     about = {"scenario": report.scenario, "seed": report.seed, "cut": left_out > 0, "events_left_out": left_out}
     return {"displayTimeUnit": "ms", "otherData": plain(about), "traceEvents": events}
+
+
+def _slice(process: int, thread: int, start: float, end: float, **more: Any) -> Event:
+    place = {"ph": "X", "pid": process, "tid": thread}
+    return {**place, "ts": round(start * 1e6, 3), "dur": round((end - start) * 1e6, 3), **more}
+
+
+def _passes(process: int, run: TrainingRun) -> Iterator[Event]:
+    for each in run.record.slices:
+        kind, micro, chunk = each.task
+        yield _slice(
+            process,
+            1 + each.stage,
+            each.start_s,
+            each.end_s,
+            name=f"{kind}{micro}" + (f".{chunk}" if chunk else ""),
+            cat=NAMES[kind],
+            cname=COLOURS[kind],
+            args={"pass": NAMES[kind], "micro_batch": micro, "chunk": chunk},
+        )
+
+
+def _carried(process: int, run: TrainingRun) -> tuple[dict[int, str], list[Event]]:
+    """Threads of the links, and what they carry: what is on a link at the same time stands on threads of its own."""
+    stages = len(run.record.busy_s)
+    free: dict[tuple[int, str], list[tuple[int, float]]] = {}  # stage and link -> (thread, free from) of each lane
+    threads: dict[int, str] = {}
+    events = []
+    for each in sorted(run.record.carried, key=lambda each: (each.stage, each.link, each.start_s, each.end_s)):
+        lanes = free.setdefault((each.stage, each.link), [])
+        lane = next((index for index, (_, until) in enumerate(lanes) if until <= each.start_s), len(lanes))
+        thread = lanes[lane][0] if lane < len(lanes) else 1 + stages + len(threads)
+        lanes[lane : lane + 1] = [(thread, each.end_s)]
+        threads.setdefault(thread, f"stage {each.stage}, {each.link}")
+        events.append(_slice(process, thread, each.start_s, each.end_s, name=each.name, cat=each.link))
+    return threads, events
 
 
 def compressed(report: TrainingReport) -> bytes:
@@ -52,7 +75,7 @@ def compressed(report: TrainingReport) -> bytes:
     return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
 
-def _heads(process: int, run: TrainingRun) -> list[Event]:
+def _heads(process: int, run: TrainingRun, threads: dict[int, str]) -> list[Event]:
     def head(kind: str, thread: int, **args: Any) -> Event:
         return {"ph": "M", "pid": process, "tid": thread, "name": kind, "args": args}
 
@@ -63,22 +86,22 @@ def _heads(process: int, run: TrainingRun) -> list[Event]:
         head("process_name", 0, name=name),
         head("process_sort_index", 0, sort_index=process),
         *(head("thread_name", 1 + stage, name=f"stage {stage}") for stage in stages),
+        *(head("thread_name", thread, name=title) for thread, title in threads.items()),
     ]
 
 
 def _tail(process: int, run: TrainingRun) -> list[Event]:
-    """What follows the pipeline on every stage: waiting for stragglers, gradients, the optimiser."""
+    """What follows the pipeline on every stage: waiting for stragglers, gradients of other slices, the optimiser."""
     step, now = run.step, run.record.seconds
     events: list[Event] = []
     stretches = (
-        ("stragglers", step.pipeline + step.jitter - run.record.seconds),
-        ("gradients", step.gradients),
+        ("stragglers", step.pipeline + step.jitter - run.record.pipeline_s),
         ("gradients between slices", step.slices),
         ("optimizer", step.optimizer),
     )
     for name, seconds in stretches:
         if seconds > 0:
-            place = {"ph": "X", "pid": process, "ts": round(now * 1e6, 3), "dur": round(seconds * 1e6, 3), "name": name}
-            events += [{**place, "tid": 1 + stage, "cat": name} for stage in range(len(run.record.busy_s))]
+            stages = range(len(run.record.busy_s))
+            events += [_slice(process, 1 + stage, now, now + seconds, name=name, cat=name) for stage in stages]
             now += seconds
     return events

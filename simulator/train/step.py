@@ -1,0 +1,57 @@
+"""One step in events: what the engine needs of the costs of its stages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from simulator.cost.training.machine import FAR, NEAR, TrainingMachine
+from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds
+from simulator.cost.training.traffic import stage_traffic
+from simulator.engine.exchange import Exchange
+from simulator.engine.pipeline import PipelineRecord, StageWork
+from simulator.engine.pipeline import step as run_pipeline
+from simulator.engine.schedules import DECIDING
+from simulator.model.architecture import Architecture
+from simulator.model.training.layout import TrainingLayout
+from simulator.model.training.recipe import Recipe
+
+
+def step_events(
+    cost: StepTime,
+    architecture: Architecture,
+    recipe: Recipe,
+    layout: TrainingLayout,
+    machine: TrainingMachine,
+    schedule: str,
+) -> PipelineRecord:
+    """The events of one step: one replica stands for all, and of a tensor-parallel group one chip."""
+    gather, reduce = _exchanges(architecture, recipe, layout, machine)
+    stages = []
+    for stage in cost.stages:
+        # The products of the weights' gradients are as large as those of the inputs'.
+        weights = 0.5 * stage.parts.get("matmul", 0.0) * 2.0 / 3.0 if schedule in DECIDING else 0.0
+        ahead, back = stage_traffic(architecture, recipe, layout, machine, stage)
+        layers = max(1, round(stage.stage.layers))
+        stages.append(StageWork(stage.forward, stage.backward - weights, weights, ahead, back, gather, reduce, layers))
+    blocking = float(machine.stack.pp_exposed) * cost.send
+    link = NEAR if layout.chips <= machine.domain else FAR
+    return run_pipeline(schedule, stages, int(cost.micro_batches), layout.vpp, cost.send, blocking, link)
+
+
+def _exchanges(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+) -> tuple[tuple[Exchange, ...], tuple[Exchange, ...]]:
+    """Weights gathered before, gradients reduced after the passes of the fullest stage, at the stack's exposed share.
+
+    With hybrid sharding the copies of the shards reduce gradients alone: weights are gathered in every micro-batch.
+    """
+    exposed = float(machine.stack.dp_exposed)
+    gathered = 0.0 if layout.zero == 3 else GATHERED_SHARE
+    found = [
+        Exchange("gradients", link, seconds, exposed)
+        for link, seconds in exchange_seconds(architecture, recipe, layout, machine).items()
+    ]
+    return (
+        tuple(replace(each, name="weights", seconds=gathered * each.seconds) for each in found if gathered),
+        tuple(replace(each, seconds=(1.0 - gathered) * each.seconds) for each in found),
+    )
