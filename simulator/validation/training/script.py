@@ -9,6 +9,7 @@ from simulator.model.training.recompute import Recompute
 from simulator.validation import aliases
 from simulator.validation.training.rows import TrainingRow
 
+MODES: dict[str, Recompute] = {"selective": "selective", "full": "full"}
 GRAPHS: dict[str, Graphs] = {"none": "none", "partial": "partial", "full": "full"}
 
 
@@ -33,10 +34,15 @@ def script_of(row: TrainingRow) -> Script:
         return Script()
     entry = found[0]
     return Script(
-        recompute=frozenset(part for part in entry["recompute"].split("+") if part) or "none",
+        recompute=_recompute(entry["recompute"]),
         predictors=0 if "w/o MTP" in row.note else int(entry["predictors"] or 0),
         wide_layers=int(entry["wide_layers"] or 0),
         graphs=GRAPHS[entry["graphs"]],
         once=entry["once"] == "y",
         overlap=entry["overlap"] == "y",
     )
+
+
+def _recompute(text: str) -> Recompute:
+    """A mode, nothing for none, or parts joined by plus signs."""
+    return MODES.get(text) or frozenset(part for part in text.split("+") if part) or "none"
