@@ -14,8 +14,10 @@ from test_engine_fast_forward import assert_same_run
 
 from simulator import load
 from simulator import run as simulate_all
+from simulator.cost.steady import Replica as SteadyReplica
 from simulator.engine.batching import BatchLimits
 from simulator.engine.kv_cache import KvLimits
+from simulator.serve import prepare
 
 many = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 ROOMY = KvLimits(1 << 20, 16)
@@ -136,3 +138,39 @@ def test_replicas_on_one_host_contend_in_a_scenario(tmp_path: Path) -> None:
     assert 1.0 < one["makespan_s"] / two["makespan_s"] < 1.7
     assert two["tpot_p50_ms"] > 1.4 * one["tpot_p50_ms"]
     assert two["bound_by"]["sharing"] > 0.2
+
+
+@pytest.mark.parametrize("hardware", ["h100-sxm-8", "a100-sxm-80g-8"])
+def test_the_steady_state_of_replicas_that_contend_is_that_of_the_events(tmp_path: Path, hardware: str) -> None:
+    """Four replicas with their experts in one node's DRAM, always at work or idle at times: as much slower than one."""
+    scenario = tmp_path / "shared.yaml"
+    scenario.write_text(
+        f"""
+        model: {{base: qwen3-30b-a3b, ffn: [{{kind: moe, experts: 128, top_k: 8, width: 768, tier: ddr}}]}}
+        machines:
+          - {{hardware: {hardware}, name: one, tp: 1, change: &slow {{node.memory.ddr.bandwidth: 120 GB/s}}}}
+          - {{hardware: {hardware}, name: four, tp: 1, change: *slow, replicas: 4}}
+        traffic: {{concurrency: 8, isl: 64, osl: 64, requests: 100}}
+        limits: {{max_num_seqs: 8, max_num_batched_tokens: 512}}
+        """
+    )
+
+    def slower(load_of: str, each: float) -> tuple[float, float]:
+        """Of four replicas against one: as events and in closed form."""
+        events, closed = [], []
+        for place, replicas in enumerate((1, 4)):
+            traffic = f"traffic={{{load_of % (each * replicas)}, isl: 64, osl: 64, requests: {100 * replicas}}}"
+            loaded = load(str(scenario), traffic)
+            events.append(simulate_all(loaded).runs[place].summary["tpot_mean_ms"])
+            case = prepare(loaded.scenario, loaded.source)[place]
+            replica = SteadyReplica(case.architecture, case.precision, case.machine, 64.0, 64.0, 8.0)
+            closed.append(float((replica.at_batch(each) if each >= 1 else replica.at_rate(each)).step_s[0]))
+        return events[1] / events[0], closed[1] / closed[0]
+
+    events, closed = slower("concurrency: %d", 8)
+    assert closed == pytest.approx(events, rel=0.1)
+    assert events > 1.8
+    events, closed = slower("request_rate: %g /s", 0.01)
+    assert closed == pytest.approx(events, rel=0.15)
+    events, closed = slower("request_rate: %g /s", 0.08)  # who is slowed down works longer and slows the others down
+    assert abs(closed - events) < 0.5 * (events - 1)

@@ -33,7 +33,7 @@ class Machine:
     placement: Placement = field(default_factory=Placement)
     replicas: int = 1
     busy: int = 1  # of them, those that work at once
-    on_link: int = 1  # and of those, the ones behind the same link to the host
+    on_link: float = 1.0  # and of those, the ones behind the same link to the host
     threads: int | None = None  # of a CPU, on each chip; None: one a core
 
     def __post_init__(self) -> None:

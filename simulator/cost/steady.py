@@ -8,11 +8,16 @@ with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. A l
 B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of the time in which anything runs (as if
 sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica. One that
 only decodes has q = 0 and O - 1 steps a request (cost/steady_pools.py).
+
+Of a node's replicas that contend, each works in a share b of the time, as if they did not know of each other: a step
+is the mean over the binomial number of the others that work beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import comb
 
 import numpy as np
 
@@ -72,7 +77,7 @@ class Replica:
         """With `batch` requests always there, of which at most `most` run; inf: as many as run, and nobody waits."""
         wanted, most = self._shaped(batch)
         running = np.minimum(wanted, most)
-        step, seconds = self._step(running)
+        step, seconds = self._step(running, 1.0)
         ones = np.ones(running.shape)
         return self._state(
             running, running / (self.steps * seconds), step, seconds, ones, (wanted > most) & np.isfinite(wanted)
@@ -81,16 +86,16 @@ class Replica:
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""
         wanted, most = self._shaped(rate)
-        saturated = wanted >= most / (self.steps * self._step(most)[1])
+        saturated = wanted >= most / (self.steps * self._step(most, 1.0)[1])
         low, high = most * SMALLEST, most.copy()
         for _ in range(ROUNDS):
             middle = np.sqrt(low * high)
             # In a batch of `middle` more requests finish than come: the batch that they keep is smaller.
-            enough = middle / (self.steps * self._step(_when_busy(middle))[1]) >= wanted
+            enough = middle / (self.steps * self._step(_when_busy(middle), _busy(middle))[1]) >= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         batch = np.where(saturated, most, high)
-        busy = np.where(saturated, 1.0, -np.expm1(-batch))
-        step, seconds = self._step(np.where(saturated, most, _when_busy(batch)))
+        busy = np.where(saturated, 1.0, _busy(batch))
+        step, seconds = self._step(np.where(saturated, most, _when_busy(batch)), busy)
         served = np.where(saturated, most / (self.steps * seconds), wanted)
         return self._state(batch, served, step, seconds, busy, saturated)
 
@@ -99,21 +104,36 @@ class Replica:
         load, most, _, _ = np.broadcast_arrays(np.atleast_1d(load), self.most, self.prompt, self.output)
         return load.astype(float), most.astype(float)
 
-    def _price(self, batch: np.ndarray, prompts: np.ndarray | float) -> Amount:
+    def _price(self, batch: np.ndarray, prompts: np.ndarray | float, busy: Array) -> Amount:
         context = self.prompt + np.asarray(self.output) / 2
-        return mean_step(self.architecture, self.precision, self.machine, batch, context, prompts, self.prompt)
+        return add(
+            mean_step(self.architecture, self.precision, one, batch, context, prompts, self.prompt).times(chance)
+            for one, chance in self._beside(busy)
+        )
+
+    def _beside(self, busy: Array) -> Iterator[tuple[Machine, Array]]:
+        """The machine while 0, 1, ... of the other replicas work, evenly over the links, and how often that is."""
+        others = self.machine.replicas - 1 if self.machine.contended else 0
+        if not others:
+            yield self.machine, 1.0
+            return
+        for count in range(others + 1):
+            chance = comb(others, count) * np.power(busy, count) * np.power(1.0 - np.asarray(busy), others - count)
+            near = 1.0 + count * (self.machine.beside - 1) / others
+            if np.any(chance):
+                yield replace(self.machine, busy=1 + count, on_link=near), chance
 
     def _seconds(self, step: Amount, prompts: np.ndarray | float) -> np.ndarray:
         return seconds_of(step, self.architecture, self.machine, prompts)
 
-    def _step(self, batch: np.ndarray) -> tuple[Amount, np.ndarray]:
-        """The mean step of a batch, and its seconds."""
+    def _step(self, batch: np.ndarray, busy: Array) -> tuple[Amount, np.ndarray]:
+        """The mean step of a batch, and its seconds; each other replica works in a share `busy` of the time."""
         if self.prefilled:
-            step = self._price(batch, 0.0)
+            step = self._price(batch, 0.0, busy)
             return step, self._seconds(step, 0.0)
         prompts = batch / self.output
         share = np.minimum(1.0, prompts)
-        alone, mixed = self._price(batch, 0.0), self._price(batch, np.maximum(1.0, prompts))
+        alone, mixed = self._price(batch, 0.0, busy), self._price(batch, np.maximum(1.0, prompts), busy)
         seconds = (1.0 - share) * self._seconds(alone, 0.0) + share * self._seconds(mixed, 1.0)
         return add([alone.times(1.0 - share), mixed.times(share)]), seconds
 
@@ -128,9 +148,14 @@ class Replica:
     ) -> SteadyState:
         first = busy * seconds / 2
         if not self.prefilled:
-            first = first + self._seconds(self._price(batch, 1.0), 1.0)
+            first = first + self._seconds(self._price(batch, 1.0, busy), 1.0)
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
+
+
+def _busy(batch: np.ndarray) -> np.ndarray:
+    """Share of the time in which anything runs."""
+    return np.asarray(-np.expm1(-batch))
 
 
 def _when_busy(batch: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ class Tier:
 
 
 def tiers_of(
-    profile: Profile, layout: Parallelism, replicas: int = 1, busy: int = 1, on_link: int = 1
+    profile: Profile, layout: Parallelism, replicas: int = 1, busy: int = 1, on_link: float = 1.0
 ) -> dict[str, Tier]:
     """Name -> every tier that software can place tensors in, nearest first.
 

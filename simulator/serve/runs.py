@@ -64,7 +64,7 @@ def _pool(case: Case) -> tuple[StepCost, Pool]:
     machine = case.machine
     tables: list[list[StepTable]] = []  # while so many replicas are at work, so many of them on one link
     for busy in range(1, machine.replicas + 1 if machine.contended else 2):
-        row = [replace(machine, busy=busy, on_link=k) for k in range(1, min(busy, machine.beside) + 1)]
+        row = [replace(machine, busy=busy, on_link=float(k)) for k in range(1, min(busy, machine.beside) + 1)]
         tables.append([StepTable(_step_cost(case, one), machine) for one in row])
     pool = Pool(tables[0][0], case.limits, case.kv, case.choice.replicas, tables[1:], machine.beside)
     return _step_cost(case, machine), pool
