@@ -203,7 +203,7 @@ LENGTHS = MAP.replace("AXIS", "traffic.isl: {log: [64, 512]}")
         (sweep, "scenario: chat.yaml\nmetrics: [model]\n", SERVE, "the metric 'model' is text"),
         (sweep, "scenario: chat.yaml\nderived: {chips: chips * 2}\n", SERVE, "there is a column 'chips'"),
         (sweep, "scenario: chat.yaml\n", SERVE.replace("tp: 1", "tp: 3"), "no point can run: "),
-        (sweep, "scenario: chat.yaml\n", TRAIN, "the task is train, and serve is needed here"),
+        (plan, PLAN, TRAIN, "the task is train, and serve is needed here"),
         (sweep, PLAN, SERVE, "this is a plan; ramwise plan"),
         (sweep, SERVE, SERVE, "this is a scenario and no study; run it: ramwise run"),
         (sweep, "scenario: chat.yaml\naxes: {machines.tp: [1]}\n", SERVE, "or [*] for all"),

@@ -111,8 +111,8 @@ def draw_capacity(points: DataFrame, keys: Sequence[str]) -> Figure | None:
 
 
 def _saturated(points: DataFrame) -> Series:
-    """Which points are saturated under any of their seeds."""
-    return points["saturated"].astype(float) > 0
+    """Which points are saturated under any of their seeds; none where that is not told, as of training."""
+    return points.get("saturated", 0.0 * points.index.to_series()).astype(float) > 0
 
 
 def _latency(points: DataFrame, name: str) -> str:

@@ -5,6 +5,8 @@ from simulator.scenario.machine import LinkChoice, MachineChoice, PrefillChoice,
 from simulator.scenario.money import Money
 from simulator.scenario.precision import PrecisionChoice
 from simulator.scenario.reading import (
+    AnyScenario,
+    any_scenario,
     changed,
     find_scenario,
     parts_of,
@@ -21,6 +23,7 @@ from simulator.scenario.traffic import Length, LogNormal, Traffic, Uniform
 from simulator.scenario.training import TrainingScenario
 
 __all__ = [
+    "AnyScenario",
     "Length",
     "Limits",
     "LinkChoice",
@@ -36,6 +39,7 @@ __all__ = [
     "Traffic",
     "TrainingScenario",
     "Uniform",
+    "any_scenario",
     "changed",
     "find_scenario",
     "parts_of",

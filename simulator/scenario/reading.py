@@ -58,6 +58,21 @@ def _read(path: Path | str, changes: tuple[str, ...]) -> Source:
     return source
 
 
+AnyScenario = Scenario | TrainingScenario | SampleScenario
+
+
+def any_scenario(source: Source) -> AnyScenario:
+    """The scenario of any task that a source holds. Raise ScenarioError with everything that is wrong."""
+    task = source.data.get("task", "serve") if isinstance(source.data, dict) else "serve"
+    if task == "train":
+        training: TrainingScenario = validate(TrainingScenario, source, error=ScenarioError)
+        return training
+    if task in TASKS:
+        samples: SampleScenario = validate(SampleScenario, source, error=ScenarioError)
+        return samples
+    return scenario_of(source)
+
+
 def scenario_of(source: Source) -> Scenario:
     """The scenario that a source holds. Raise ScenarioError with everything that is wrong."""
     if isinstance(source.data, dict):
@@ -77,7 +92,7 @@ def _of_serving(source: Source) -> None:
     tasks = ("serve", "train", *TASKS)
     if task not in tasks:
         raise ScenarioError(unknown("task", task, tasks, place))
-    mend = "studies vary scenarios of task serve; others run alone: ramwise run FILE"
+    mend = "others run alone, ramwise run FILE, or vary in a sweep or a crossover"
     raise ScenarioError(Problem(f"the task is {task}, and serve is needed here", place, mend))
 
 
@@ -114,7 +129,7 @@ def parts_of(key: str) -> list[str]:
     return parts
 
 
-def value_at(scenario: Scenario, key: str) -> Any:
+def value_at(scenario: AnyScenario, key: str) -> Any:
     """What a scenario holds at a key, of a list's items the first for [*]; None where it leads nowhere."""
     found: Any = scenario
     for part in parts_of(key.replace("[*]", "[0]")):

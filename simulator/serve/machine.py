@@ -81,8 +81,14 @@ def basis(scenario: Scenario, catalogue: Catalogue) -> Money:
     strange = [name for name in (*money.capital, *money.rental) if name not in names and "+" not in name]
     if strange:
         raise ScenarioError(unknown("hardware profile", strange[0], names))
-    common = common_basis(profiles, money.capital, money.rental)
-    return money if money.basis else money.model_copy(update={"basis": common})
+    return on_common_basis(money, profiles)
+
+
+def on_common_basis(money: Money, profiles: Sequence[Profile]) -> Money:
+    """The terms; where they name no basis, that which all of the machines have in common."""
+    if money.basis:
+        return money
+    return money.model_copy(update={"basis": common_basis(profiles, money.capital, money.rental)})
 
 
 def prices(money: Money, profiles: Sequence[Profile]) -> tuple[Terms, list[HourlyCost | None]]:

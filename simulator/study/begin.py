@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from simulator.errors import Problem, ScenarioError
+from simulator.scenario import task_of
 from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.space import Space
 from simulator.study.store import STORE, Store
 from simulator.study.study import Crossover, Study, read_study
+from simulator.study.task import ASKED
 from simulator.yaml_source import Source
 
 S = TypeVar("S", Study, Crossover)
@@ -41,7 +44,10 @@ def begin(
     """Read a study, a file or what would stand in one. Results of events are kept in `out`; steady states are computed
     in less time than reading them takes. Raise ScenarioError for a study that is wrong as a whole."""
     read, source, scenario = read_study(study, kind)
-    events = read.evaluate == "events"
+    task = task_of(scenario)
+    if task in ASKED:
+        read = _of_task(read, task, source)
+    events = task in ASKED or read.evaluate == "events"
     space = Space(
         scenario,
         source.where(("axes",), key=True),
@@ -53,3 +59,18 @@ def begin(
     )
     evaluation = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress)
     return Begun(Path(source.path).stem, read, source, space, evaluation)
+
+
+def _of_task(study: S, task: str, source: Source) -> S:
+    """A study of training or of samples, with that task's metrics where it names none. Raise ScenarioError for what
+    only serving has."""
+    wanted = ASKED[task]
+    if study.at_equal_loss is not None:
+        what = f"at_equal_loss resizes models that are served, and the task is {task}"
+        raise ScenarioError(Problem(what, source.where(("at_equal_loss",), key=True), "leave it out"))
+    if study.samples and task == "train":
+        what = "samples change a machine's numbers, and training has no `change`"
+        raise ScenarioError(Problem(what, source.where(("samples",), key=True), "leave it out"))
+    if isinstance(study, Crossover):
+        return study if "metric" in study.model_fields_set else study.model_copy(update={"metric": wanted.decides})
+    return study if study.metrics is not None else study.model_copy(update={"metrics": wanted.shown})

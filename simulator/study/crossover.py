@@ -23,7 +23,7 @@ from simulator.study.evaluation import Progress
 from simulator.study.space import Row, Space
 from simulator.study.store import Result
 from simulator.study.study import Crossover
-from simulator.study.table import conditioned, more_is_better, rankings, table_of
+from simulator.study.table import conditioned, more_is_better, rankings, several_units, table_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -127,6 +127,10 @@ def crossover(
         results.update(found)
         computed += count
         table = table_of([row for rows in atlas.rows.values() for row in rows], results, study, at)
+        if several_units(table):
+            units = ", ".join(f"{unit}s" for unit in table["unit"].dropna().unique())
+            what = f"the contenders of a crossover count in one unit, not in {units}"
+            raise ScenarioError(Problem(what, begun.source.where(("scenario",)), "leave models out of its scenario"))
         table = conditioned(table, study.within, study.metric, at)
         atlas.judge(table)
     return Map(begun.name, study, table, atlas.winners(), computed, space.levels)

@@ -13,10 +13,10 @@ from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.quantity import in_si
 from simulator.report.plain import plain
-from simulator.scenario import Scenario, changed, parts_of, scenario_of, value_at
-from simulator.serve import basis, run
+from simulator.scenario import AnyScenario, Scenario, any_scenario, changed, parts_of, value_at
 from simulator.study.axes import Changes
 from simulator.study.equal_loss import Leveller
+from simulator.study.task import check_single, priced, run
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import Marked, Source
 
@@ -29,9 +29,16 @@ class Point:
     values: Mapping[str, Any]
     replication: int
     sample: int
-    scenario: Scenario
+    scenario: AnyScenario
     file: str
     folders: tuple[Path, ...] = ()
+
+    @property
+    def serving(self) -> Scenario:
+        """The scenario of a point whose task is serving: no other has a steady state."""
+        if not isinstance(self.scenario, Scenario):
+            raise TypeError(f"a scenario of {type(self.scenario).__name__} is not served")
+        return self.scenario
 
     @property
     def source(self) -> Source:
@@ -59,25 +66,27 @@ def points_of(
         source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{at}: {key}")
     if leveller is not None:
         source = leveller.levelled(source)
-    scenario = scenario_of(source)
+    scenario = any_scenario(source)
+    check_single(scenario, at)
     values = {key: _value(scenario, key, written) for key, written in changes.items()}
-    priced = scenario.model_copy(update={"money": basis(scenario, catalogue)})
-    for model, machine in product(scenario.models, scenario.machines):
+    whole = priced(scenario, catalogue)
+    machines: tuple[Any, ...] = scenario.machines
+    for model, machine in product(scenario.models, machines):
         for sample in range(uncertainty.samples + 1):
             sampled = uncertainty.sample(machine, sample)
             for replication in range(replications):
                 case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication}
-                yield Point(values, replication, sample, priced.model_copy(update=case), base.path, folders)
+                yield Point(values, replication, sample, whole.model_copy(update=case), base.path, folders)
 
 
 def simulated(point: Point) -> dict[str, Any]:
     """The summary of a point, as JSON data. Raise RamwiseError when the scenario cannot run."""
-    report = run(point.scenario, point.source, profiles=point.folders)
+    report = run(point.scenario, point.source, point.folders)
     summary: dict[str, Any] = plain(report.runs[0].summary)
     return summary
 
 
-def _value(scenario: Scenario, key: str, written: Any) -> Any:
+def _value(scenario: AnyScenario, key: str, written: Any) -> Any:
     """What the scenario holds at a key: a number in SI where it is one, else as it was written."""
     found = value_at(scenario, key)
     if isinstance(found, (int, float)) and not isinstance(found, bool):

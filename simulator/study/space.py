@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from simulator.study.axes import Changes
 from simulator.study.content import Contents
 from simulator.study.equal_loss import EqualLoss, Level, Leveller
 from simulator.study.point import Point, as_number, points_of
+from simulator.study.task import named
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import read_yaml
 
@@ -37,8 +38,7 @@ class Row:
     @property
     def model(self) -> str:
         """What results call the model."""
-        model = self.point.scenario.models[0] if self.point else "-"
-        return model if isinstance(model, str) else model.title(model.base)
+        return named(self.point.scenario.models[0]) if self.point else "-"
 
 
 class Space:
@@ -65,7 +65,7 @@ class Space:
         self._catalogue = Catalogue(places)
         seed = self._base.data.get("seed", 0) if isinstance(self._base.data, dict) else 0
         self.uncertainty = Uncertainty(samples, seed if isinstance(seed, int) else 0, self._catalogue, Stacks(places))
-        self._key = Contents(places).key if kept else Scenario.model_dump_json
+        self._key: Callable[[Any], str] = Contents(places).key if kept else Scenario.model_dump_json
         self._leveller = Leveller(equal, places, at) if equal else None
         self._refused: InputError | None = None
         self.points: dict[str, Point] = {}

@@ -29,12 +29,12 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
     """
     groups: dict[str, dict[str, Point]] = {}
     for key, point in points.items():
-        alike = point.scenario.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True)
+        alike = point.serving.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True)
         groups.setdefault(alike + _odd_lengths(point), {})[key] = point
     for group in groups.values():
         first = min(group.values(), key=_longest)
         try:
-            case = prepare(first.scenario, first.source, first.folders)[0]
+            case = prepare(first.serving, first.source, first.folders)[0]
         except RamwiseError as error:
             yield from ((key, error) for key in group)
             continue
@@ -46,14 +46,14 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
 
 def _odd_lengths(point: Point) -> str:
     """What sets a point's lengths apart, where they are not two plain numbers; its group is then prepared with them."""
-    traffic = point.scenario.traffic
+    traffic = point.serving.traffic
     plain = isinstance(traffic.isl, int) and isinstance(traffic.osl, int) and traffic.longer == "error"
     return "" if plain else traffic.model_dump_json(include={"trace", "isl", "osl", "longer", "requests", "duration"})
 
 
 def _longest(point: Point) -> int:
     """Tokens of a point's requests where all are alike; 0 where its group is checked as a whole."""
-    traffic = point.scenario.traffic
+    traffic = point.serving.traffic
     return 0 if _odd_lengths(point) else int(traffic.isl) + int(traffic.osl)  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def _fits(point: Point, case: Case) -> bool:
 def _refusal(point: Point) -> RamwiseError:
     """Why a point whose requests are too long cannot run, as its own run says it."""
     try:
-        prepare(point.scenario, point.source, point.folders)
+        prepare(point.serving, point.source, point.folders)
     except RamwiseError as error:
         return error
     raise AssertionError("requests longer than the context or the cache were let through")
@@ -77,10 +77,10 @@ def _refusal(point: Point) -> RamwiseError:
 def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
     loads = [_load(point) for point in points]
     prompt, output = (np.array([load[name] for load in loads]) for name in ("prompt", "output"))
-    limits = points[0].scenario.limits
+    limits = points[0].serving.limits
     most = np.minimum(float(limits.max_num_seqs), case.sheet.kv_tokens / (prompt + output / 2))
     replicas = case.choice.replicas
-    expected = quality(case.architecture, case.precision, float(points[0].scenario.training_tokens)).summary()
+    expected = quality(case.architecture, case.precision, float(points[0].serving.training_tokens)).summary()
     found: list[dict[str, Any]] = [{} for _ in points]
     for by_rate in (True, False):
         chosen = np.array([index for index, load in enumerate(loads) if load["by_rate"] == by_rate], dtype=int)
@@ -157,9 +157,9 @@ def _moved(step: Amount, index: int) -> float:
 
 def _load(point: Point) -> dict[str, Any]:
     """Mean lengths, and the load: requests a second, or requests that are always there."""
-    traffic = point.scenario.traffic
+    traffic = point.serving.traffic
     if traffic.trace is not None or not (_plain(traffic.isl) and _plain(traffic.osl)):
-        requests = prepare(point.scenario, point.source, point.folders)[0].requests
+        requests = prepare(point.serving, point.source, point.folders)[0].requests
         prompt, output = float(requests.input_tokens.mean()), float(requests.output_tokens.mean())
         span = float(requests.arrival_s[-1] - requests.arrival_s[0]) if len(requests) > 1 else 0.0
     else:

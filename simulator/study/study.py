@@ -18,11 +18,9 @@ from simulator.study.axes import Ends, Values
 from simulator.study.equal_loss import EqualLoss
 from simulator.yaml_source import Source, as_yaml, parse_yaml, read_yaml, validate
 
-SHOWN = {
-    "events": ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
-    "steady": ("output_throughput", "ttft_mean_ms", "tpot_mean_ms", "energy_per_output_token_j", "cost_per_mtok_usd"),
-}
-"""Metrics of a study that names none, by how it is evaluated."""
+MEANS = ("output_throughput", "ttft_mean_ms", "tpot_mean_ms", "energy_per_output_token_j", "cost_per_mtok_usd")
+TAILS = ("output_throughput", "ttft_p99_ms", "tpot_p50_ms", "energy_per_output_token_j", "cost_per_mtok_usd")
+"""Metrics of a study of serving that names none: of steady states, and of events."""
 
 Column = Annotated[tuple[Any, ...], Field(min_length=1)]
 
@@ -33,7 +31,9 @@ class Common(Strict):
     description: str = ""
     scenario: str = Field(description="A scenario file beside the study, or the name of a packaged one.")
     evaluate: Literal["events", "steady"] = Field(
-        "events", description="Every point as a run of the event engine, or its steady state in closed form."
+        "events",
+        description="Every point as a run of the event engine, or its steady state in closed form. Of serving: "
+        "training and samples are run.",
     )
     samples: Annotated[int, Field(ge=0, le=10_000)] = Field(
         0, description="Draws of all numbers with ranges (efficiencies, prices), the same for machines that share them."
@@ -75,7 +75,9 @@ class Study(Common):
     @property
     def shown(self) -> tuple[str, ...]:
         """The metrics of the table and of the plots."""
-        return self.metrics if self.metrics is not None else SHOWN[self.evaluate]
+        if self.metrics is not None:
+            return self.metrics
+        return MEANS if self.evaluate == "steady" else TAILS
 
 
 class Crossover(Common):

@@ -15,7 +15,7 @@ from simulator.study.begin import begin
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Progress
 from simulator.study.study import Study
-from simulator.study.table import kept, means, rankings, table_of
+from simulator.study.table import kept, means, rankings, several_units, table_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -57,8 +57,10 @@ class Sweep(Shown):
         return level_lines(self.levels, wanted.tolerance) if wanted else []
 
     def rankings(self) -> dict[str, DataFrame]:
-        """Metric -> who is ahead at each combination of values, and in which share of the samples."""
-        return {metric: rankings(self.table, self.keys, metric) for metric in self.study.shown}
+        """Metric -> who is ahead at each combination of values, and in which share of the samples; of models that count
+        in different units for each model."""
+        keys = [*self.keys, "model"] if several_units(self.table) else self.keys
+        return {metric: rankings(self.table, keys, metric) for metric in self.study.shown}
 
     def frame(self) -> DataFrame:
         """`means` with the units in the names of columns."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LOW, HIGH = 0.1, 0.9
 """Quantiles over samples that a band shows."""
 
-MORE = ("tokens_per", "throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
+MORE = ("tokens_per", "samples_per", "hfu", "throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
 """Words in the name of a metric of which more is better; of all others less is."""
 
 
@@ -120,6 +120,11 @@ def means(table: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> Data
 def more_is_better(metric: str) -> bool:
     """Whether a larger value of a metric wins."""
     return any(word in metric for word in MORE)
+
+
+def several_units(table: DataFrame) -> bool:
+    """Whether models count in different units, as classes of AI do: points of a grid are no tokens."""
+    return "unit" in table.columns and table["unit"].nunique() > 1
 
 
 def rankings(table: DataFrame, keys: Sequence[str], metric: str) -> DataFrame:

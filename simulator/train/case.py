@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from simulator.cost.money import HourlyCost, Terms, common_basis
+from simulator.cost.money import HourlyCost, Terms
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import MemorySheet, memory_sheet
 from simulator.cost.training.search import MICRO_BATCHES, Candidate, search
@@ -24,6 +24,7 @@ from simulator.scenario import Money, TrainingScenario
 from simulator.scenario.model import build_model
 from simulator.scenario.training import ParallelismChoice, TrainingMachineChoice
 from simulator.serve import noting, prices
+from simulator.serve.machine import on_common_basis
 from simulator.stack.training.stack import TrainingStacks
 from simulator.yaml_source import Source
 
@@ -85,9 +86,7 @@ def prepare(
         raise ScenarioError(problems)
     with noting(problems, source.where(("money",))):
         owned = [machine.profile for _, _, machine in machines]
-        money = scenario.money or Money()
-        money = money.model_copy(update={"basis": money.basis or common_basis(owned, money.capital, money.rental)})
-        terms, hourly = prices(money, owned)
+        terms, hourly = prices(on_common_basis(scenario.money or Money(), owned), owned)
     if problems:
         raise ScenarioError(problems)
     cases: list[TrainingCase] = []
