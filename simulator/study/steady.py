@@ -60,7 +60,7 @@ def _longest(point: Point) -> int:
 def _fits(point: Point, case: Case) -> bool:
     """Whether the point's requests fit the context and the caches of its case, which another point has made."""
     longest = _longest(point)
-    prompt = longest and int(point.scenario.traffic.isl)  # type: ignore[arg-type]
+    prompt = longest and int(point.serving.traffic.isl)  # type: ignore[arg-type]
     within = case.prefill is None or prompt <= case.prefill.room
     return within and longest <= min(case.architecture.max_context, case.room)
 
