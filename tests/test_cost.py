@@ -313,6 +313,16 @@ def test_a_prompt_streams_weights_at_the_rate_of_its_own_kernels() -> None:
     assert more == pytest.approx(weights / (0.8 * BANDWIDTH), rel=1e-6)
 
 
+def test_products_of_weights_unpacked_to_sixteen_bits_are_slower_others_are_not() -> None:
+    """On Apple's GPUs, which multiply in 16 bits; an H100 multiplies 8 bits as they are."""
+    apple = machine("m2-max-38c")
+    share = float(apple.stack.unpacked_matmul)
+    wide, narrow = (matmul(replace(square(65536), format=f), apple).total_seconds for f in ("fp16", "q8_0"))
+    assert narrow == pytest.approx(wide / share, rel=1e-3)
+    hopper = machine(stack__unpacked_matmul=0.5)
+    assert matmul(replace(square(65536), format="fp8"), hopper) == matmul(replace(square(65536), format="fp8"), H100)
+
+
 def test_chips_that_take_turns_gain_nothing_from_each_other() -> None:
     """At batch 1 eight chips take an eighth of the time at once, all of it in turns."""
     numbers = {"stack__overlap": 1.0, "stack__collectives__fused": True}

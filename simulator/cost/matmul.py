@@ -14,7 +14,7 @@ from simulator.cost.host import host_matmul
 from simulator.cost.machine import Machine
 from simulator.cost.product import product
 from simulator.cost.tier import Tier
-from simulator.model.number_format import FORMATS, tensor_class
+from simulator.model.number_format import FORMATS, SIXTEEN_BITS, tensor_class
 from simulator.model.operation import Array, Attention, Matmul
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.stack import Stack, of_format
@@ -57,6 +57,8 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     if stack.matmul_half_width:
         width = sqrt(operation.n * operation.k)
         rate *= width / (width + float(stack.matmul_half_width))
+    if compute_format in ("bf16", "fp16") and FORMATS[operation.format].bytes < SIXTEEN_BITS:
+        rate *= float(stack.unpacked_matmul)
     if tensor_class(operation.tensor) == "expert":
         rate *= float(stack.expert_matmul)
     each = float(stack.weight_operations.get(operation.format, 2.0))

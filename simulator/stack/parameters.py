@@ -108,6 +108,9 @@ class Parameters(Block):
         description="Operations for each weight and row of a product, by number format: more than two where a kernel "
         "unpacks weights first, fewer where it looks sums up; absent: two.",
     )
+    unpacked_matmul: Fraction = Field(
+        Known(1.0), description="Of `matmul`, what products reach whose narrower weights are unpacked to 16 bits."
+    )
     expert_matmul: Fraction = Field(Known(1.0), description="Of `matmul`, what grouped expert products reach.")
     overlap: Ratio = Field(description="p of the p-norm that joins compute and memory: 1 adds, large takes the larger.")
     sharded: bool = Field(

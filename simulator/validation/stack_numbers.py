@@ -53,6 +53,7 @@ _SHARES = (
     "decode_split.attention",
     "prefill_attention",
     "expert_matmul",
+    "unpacked_matmul",
 )
 
 
