@@ -122,7 +122,13 @@ def engine_cases(draw: st.DrawFn) -> EngineCase:
     return EngineCase(
         workload,
         draw(STEPS),
-        BatchLimits(draw(st.sampled_from([1, 3, 16])), draw(st.sampled_from([16, 64, 512, 4096]))),
+        BatchLimits(
+            draw(st.sampled_from([1, 3, 16])),
+            draw(st.sampled_from([16, 64, 512, 4096])),
+            draw(st.sampled_from([1, 1, 2, 7])),
+            draw(st.sampled_from([0.0, 0.0, 0.5, 1.3])),
+            draw(st.booleans()),
+        ),
         KvLimits(
             need + draw(st.integers(0, need) | st.integers(0, 8 * need)),
             size,

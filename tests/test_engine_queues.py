@@ -141,3 +141,33 @@ def test_classes_of_gaps_keep_means_and_percentiles() -> None:
     ranks = (1, 25, 50, 90, 99, 100)
     exact = weighted_percentiles(run.gaps.seconds, run.gaps.count, ranks)
     np.testing.assert_allclose(weighted_percentiles(classed.seconds, classed.count, ranks), exact, rtol=2 * CLASS_WIDTH)
+
+
+@pytest.mark.parametrize(("interval", "delay"), [(1, 0.0), (1, 0.6), (4, 0.0), (12, 0.0), (12, 1.5)])
+def test_a_prompt_waits_for_a_look_and_until_it_is_seen(interval: int, delay: float) -> None:
+    """Among long answers, steps of S: a look comes every n steps, so first token - arrival = (n/2 + delay + 1) S."""
+    rng = np.random.default_rng(3)
+    arrivals = np.concatenate([[0.0], 1.0 + np.sort(rng.uniform(0, 50, 4000))])
+    outputs = np.concatenate([[10_000], np.full(4000, 2)])
+    limits = BatchLimits(1024, 1 << 20, interval, delay)
+    done = EngineCase(requests(arrivals, 1, outputs), constant_step(STEP_S), limits, ROOMY).run().requests
+    wait = (done.first_token_s - done.arrival_s)[1:] / STEP_S
+    assert wait.mean() == pytest.approx(interval / 2 + delay + 1, rel=0.02)
+    assert wait.min() >= delay + 1 - 1e-9
+    assert wait.max() <= interval + delay + 1 + 1e-9
+
+
+def test_who_comes_to_an_idle_replica_waits_for_no_look() -> None:
+    limits = BatchLimits(8, 512, 50, 3.0)
+    done = EngineCase(requests([0.003, 1.0, 2.0], 10, 7), constant_step(STEP_S), limits, ROOMY).run().requests
+    assert done.first_token_s - done.arrival_s == pytest.approx([STEP_S] * 3)
+
+
+def test_whole_requests_are_admitted_while_the_cache_holds_them_to_their_ends() -> None:
+    """Blocks for three of four equal requests at their full length: the fourth waits for the first to end."""
+    cache, four = KvLimits(3 * 25, 4), requests([0.0] * 4, 40, 60)
+    eager = EngineCase(four, constant_step(STEP_S), BatchLimits(8, 512), cache).run().requests
+    whole = EngineCase(four, constant_step(STEP_S), BatchLimits(8, 512, whole=True), cache).run().requests
+    assert eager.preemptions.sum() > 0
+    assert whole.preemptions.sum() == 0
+    assert whole.scheduled_s == pytest.approx([0.0, 0.0, 0.0, 60 * STEP_S])

@@ -69,7 +69,12 @@ def pool_cases(draw: st.DrawFn) -> PoolCase:
         Pool(first.step, first.batch, first.kv, draw(st.integers(1, 3))),
         Pool(
             replace(first.step, tariffs=draw(st.sampled_from([MadeUpStep().tariffs, first.step.tariffs]))),
-            BatchLimits(draw(st.sampled_from([1, 3, 16])), draw(st.sampled_from([16, 64, 512]))),
+            BatchLimits(
+                draw(st.sampled_from([1, 3, 16])),
+                draw(st.sampled_from([16, 64, 512])),
+                draw(st.sampled_from([1, 1, 3])),
+                draw(st.sampled_from([0.0, 0.0, 0.7])),
+            ),
             KvLimits(room, size, 1),
             draw(st.integers(1, 3)),
         ),
@@ -97,7 +102,7 @@ def test_every_request_ends_once_and_no_token_or_byte_is_lost(case: PoolCase) ->
     assert np.all(done.arrival_s <= done.scheduled_s)
     assert np.all(done.scheduled_s < moved.prefilled_s)
     assert np.all(moved.prefilled_s[several] <= moved.sent_s[several])
-    assert np.all(moved.sent_s[several] < moved.arrived_s[several])
+    assert np.all(moved.sent_s[several] <= moved.arrived_s[several])  # a tick may be lost in seconds
     assert np.array_equal(done.first_token_s, np.where(several, moved.arrived_s, moved.prefilled_s))
     assert np.array_equal(done.first_token_s == done.finish_s, ~several)
     assert (steps.outputs * steps.steps).sum() == done.output_tokens.sum()

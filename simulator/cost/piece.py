@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 Line = tuple[int, int]
@@ -30,6 +31,20 @@ def steps_until(piece: Piece, ticks: int) -> int:
     while steps > 1 and elapsed(piece, steps - 1) >= ticks:
         steps -= 1
     return steps
+
+
+def in_progress(pieces: Sequence[Piece], ticks: int) -> tuple[int, int, int]:
+    """The step in progress `ticks` after the first one began, or just ending then: its number from 1, when it ends, and
+    its duration; of later ticks the last step."""
+    steps = end = duration = 0
+    for piece in pieces:
+        start, (count, first, increment) = end, piece
+        end += elapsed(piece, count)
+        if end >= ticks:
+            last = steps_until(piece, ticks - start)
+            return steps + last, start + elapsed(piece, last), first + increment * (last - 1)
+        steps, duration = steps + count, first + increment * (count - 1)
+    return steps, end, duration
 
 
 def largest(lines: list[Line], steps: int) -> tuple[Piece, ...]:

@@ -42,7 +42,8 @@ ROUNDS = 30
 class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
     step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
-    step with it, after half a step in progress), or until one that is prefilled takes part; busy: share of the time;
+    step with it, after half a step in progress or what its stack's scheduler takes), or until one that is prefilled
+    takes part; busy: share of the time;
     joules: above idle of one chip, a second."""
 
     rate: np.ndarray
@@ -146,7 +147,9 @@ class Replica:
         busy: np.ndarray,
         saturated: np.ndarray,
     ) -> SteadyState:
-        first = busy * seconds / 2
+        stack = self.machine.stack
+        waits = 0.5 if self.prefilled else 0.5 * float(stack.admission_interval) + float(stack.admission_delay)
+        first = busy * seconds * waits
         if not self.prefilled:
             first = first + self._seconds(self._price(batch, 1.0, busy), 1.0)
         joules = joules_of(step, seconds, self.machine) / seconds * busy

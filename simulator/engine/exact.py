@@ -11,7 +11,7 @@ from collections.abc import Callable
 from simulator.cost.piece import Line
 from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import BOUNDARY, Clock
+from simulator.engine.clock import ARRIVAL, BOUNDARY, Clock
 from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import KvLimits, SwapSpace
 from simulator.engine.request_log import RequestLog
@@ -42,7 +42,8 @@ class ExactReplica:
         self._decoding: list[Sequence] = []
         self._holding: list[Sequence] = []  # blocks, and take part in no step: their caches move
         self._joined: list[Sequence] = []  # decode for the first time
-        self._busy = False
+        self._busy = self._working = False
+        self._iteration = 0
         self._plan: list[tuple[Sequence, int]] = []
         self._start = 0
         self._ticks = 0
@@ -51,9 +52,19 @@ class ExactReplica:
         """As `Replica.arrive`."""
         self.outstanding += 1
         self._log.replica[sequence.id] = self.number
+        if self._batch.admission_delay and self._working:
+            seen = now + round(self._batch.admission_delay * self._ticks)
+            self._clock.at(seen, lambda _event: self._see(sequence, seen), ARRIVAL)
+            return False
         self._waiting.append(sequence)
         idle, self._busy = not self._busy, True
         return idle
+
+    def _see(self, sequence: Sequence, now: int) -> None:
+        self._waiting.append(sequence)
+        if not self._busy:
+            self._busy = True
+            self._clock.at(now, lambda _event: self.wake(now), BOUNDARY + self.number)
 
     def wake(self, now: int) -> None:
         """As `Replica.wake`."""
@@ -109,10 +120,14 @@ class ExactReplica:
                 free -= more
                 tokens -= chunk
                 place += 1
-        while not preempted and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
+        looks = not preempted and (not self._running or self._iteration % limits.admission_interval == 0)
+        while looks and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
             sequence = self._waiting[0]
             chunk = min(sequence.target - sequence.computed, tokens)
             if self._wanted(sequence, chunk) > free:
+                break
+            together = [*self._running, sequence]
+            if limits.whole and sum(held(s.prompt + s.output) for s in together) > self._kv.blocks:
                 break
             self._running.append(self._waiting.pop(0))
             self._swap.give_back(held(sequence.computed))
@@ -123,10 +138,10 @@ class ExactReplica:
             tokens -= chunk
         self._admit_others(free, preempted, now)
         if not plan:
-            self._busy = False
+            self._busy = self._working = False
             self._step.rest(self, now)
             return
-        self._plan, self._start = plan, now
+        self._plan, self._start, self._working = plan, now, True
         counts, keys, pairs = self._compose()
         decoding, prefill, outputs, _ = counts
         lines: list[list[Line]] = [[(number, 0) for number in numbers] for numbers in (keys, pairs)]
@@ -157,6 +172,7 @@ class ExactReplica:
 
     def _end(self, now: int, row: tuple[int, ...]) -> None:
         self.journal.write(self._start * SECONDS_PER_TICK, row)
+        self._iteration += 1
         prefilled: list[Sequence] = []
         for sequence, chunk in self._plan:
             sequence.computed += chunk

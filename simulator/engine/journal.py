@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simulator.cost.piece import Line, Piece
 from simulator.cost.ticks import SECONDS_PER_TICK, too_long
 
 COLUMNS = (
@@ -42,6 +43,30 @@ class Journal:
             self._rows += self._pack(start_s, *row)
         except struct.error:
             raise too_long(row[FIRST] * SECONDS_PER_TICK) from None
+
+    def write_segment(
+        self,
+        start: int,
+        pieces: Sequence[Piece],
+        steps: int,
+        batch: Sequence[int],
+        once: tuple[int, int],
+        lines: Sequence[Line],
+    ) -> None:
+        """A row for each piece of the first `steps` steps from `start` (ticks) on. batch: decoding, prefill tokens,
+        outputs, free blocks; once: joined, swapped blocks of the first step; lines: keys by window, pairs by window."""
+        done = 0
+        for length, first, increment in pieces:
+            count = min(length, steps - done)
+            if not count:
+                return
+            middle = count * (count - 1) // 2
+            row = [count, *batch, *((0, 0) if done else once), first, increment]
+            for total, growth in lines:  # plain: mostly there is one window
+                row.append((total + growth * done) * count + growth * middle)
+            self.write(start * SECONDS_PER_TICK, row)
+            done += count
+            start += count * first + increment * middle
 
     def late_gap(self, seconds: float) -> None:
         """The gap between two tokens of a sequence that was preempted, or whose cache moved, between them."""

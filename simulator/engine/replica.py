@@ -17,10 +17,10 @@ from heapq import heappop, heappush
 
 from simpy.events import Event
 
-from simulator.cost.piece import Line, Piece, elapsed, steps_until
+from simulator.cost.piece import Line, Piece, in_progress
 from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
-from simulator.engine.clock import BOUNDARY, Clock
+from simulator.engine.clock import ARRIVAL, BOUNDARY, Clock
 from simulator.engine.context import ContextSum, pair_growth, pair_lines
 from simulator.engine.journal import Journal
 from simulator.engine.kv_cache import BlockDemand, KvLimits, SwapSpace
@@ -61,7 +61,8 @@ class Replica:
         self._iteration = 0
         self._preempted = False  # in the step being decided
         self._partial: Sequence | None = None  # the one whose prompt is half computed; it joined last
-        self._idle = True
+        self._idle, self._working = True, False  # woken and not yet stepping: neither
+        self._reserved = 0  # blocks that running sequences will need to their end, where whole requests are admitted
         # The segment in flight.
         self._armed: Event | None = None
         self._chunks: list[Chunk] = []
@@ -78,6 +79,15 @@ class Replica:
         """
         self.outstanding += 1
         self._log.replica[sequence.id] = self.number
+        delay = self._batch.admission_delay
+        if not (delay and self._working):
+            return self._see(sequence, now)
+        seen = now + round(delay * in_progress(self._pieces, now - self._start)[2])
+        self._clock.at(seen, lambda _event: self._see_late(sequence, seen), ARRIVAL)
+        return False
+
+    def _see(self, sequence: Sequence, now: int) -> bool:
+        """The scheduler knows of a request. True when the replica was idle."""
         self._waiting.append(sequence)
         if self._idle:
             self._idle = False
@@ -90,6 +100,10 @@ class Replica:
             self._steps = 0
             self._rearm(self._revisit)
         return False
+
+    def _see_late(self, sequence: Sequence, now: int) -> None:
+        if self._see(sequence, now):
+            self._clock.at(now, lambda _event: self.wake(now), BOUNDARY + self.number)
 
     def wake(self, now: int) -> None:
         """Decide the first step after an idle spell."""
@@ -121,23 +135,19 @@ class Replica:
     def _fits(self, sequence: Sequence) -> bool:
         """Whether the first chunk of a sequence could join the segment in flight. Blocks only become fewer in it."""
         tokens = self._batch.max_num_batched_tokens - self._decoding
-        return tokens > 0 and self._kv.held(min(sequence.target, tokens)) <= self._free
+        fits = tokens > 0 and self._kv.held(min(sequence.target, tokens)) <= self._free
+        return fits and self._reserved + self._whole(sequence) <= self._kv.blocks
+
+    def _whole(self, sequence: Sequence) -> int:
+        """Blocks that are kept for a request to its end."""
+        return self._kv.held(sequence.prompt + sequence.output) if self._batch.whole else 0
 
     def _cut(self, now: int) -> None:
         """End the segment with the step in progress at `now`."""
-        end, steps = self._start, 0
-        for piece in self._pieces:
-            start = end
-            end = start + elapsed(piece, piece[0])
-            if end >= now:
-                last = steps_until(piece, now - start)
-                steps += last
-                end = start + elapsed(piece, last)
-                break
-            steps += piece[0]
+        steps, end, _ = in_progress(self._pieces, now - self._start)
         if steps < self._steps:
             self._steps = steps
-            self._rearm(end)
+            self._rearm(self._start + end)
 
     def _begin(self, now: int) -> None:
         """Decide the next batch and how long it stays as it is.
@@ -151,7 +161,7 @@ class Replica:
             chunks = self._admit(now)
             emitting = decoding = self._decoding
             if not chunks and not decoding:
-                self._idle = True
+                self._idle, self._working = True, False
                 self._step.rest(self, now)
                 return
             tokens = decoding
@@ -173,7 +183,7 @@ class Replica:
             self._chunks, self._steps, self._start, self._end, self._pieces = chunks, steps, now, end, pieces
             self._prefill, self._emitting, self._lines = tokens - decoding, emitting, lines + (pairs or self._no_pairs)
             revisit = -1 if self._preempted else revisit
-            if not chunks or emitting > decoding or not self._step.alone:
+            if not chunks or emitting > decoding or not self._step.alone or self._batch.admission_delay:
                 break
             after = self._after_stretch(steps)
             if after is None:
@@ -182,7 +192,7 @@ class Replica:
             now = end
             revisit = end if after else -1
         self._joinable = steps > 1 and not chunks and not self._waiting and len(self._running) < self._seats
-        self._revisit = revisit
+        self._revisit, self._working = revisit, True
         self._armed = self._clock.at(end, self._boundary, BOUNDARY + self.number)
 
     def _after_stretch(self, steps: int) -> bool | None:
@@ -204,6 +214,9 @@ class Replica:
             if keys.window is not None and keys.growing:
                 most = min(most, keys.next_change() - iteration)
         if not chunks:
+            interval = self._batch.admission_interval
+            if interval > 1 and self._waiting and len(self._running) < self._seats and self._fits(self._waiting[0]):
+                most = min(most, interval - iteration % interval)
             return self._demand.steps_within(iteration, self._free, most)
         # A long prompt that takes all tokens of every step: until its last chunk only a finishing sequence changes the
         # batch, provided that the blocks last.
@@ -219,7 +232,10 @@ class Replica:
     def _advance(self) -> None:
         """The segment's steps are done: book them, emit tokens, let go of what has finished."""
         steps, now, iteration = self._steps, self._end, self._iteration
-        self._write(steps)
+        batch = self._decoding, self._prefill, self._emitting, self._free
+        self.journal.write_segment(
+            self._start, self._pieces, steps, batch, (self._joined, self._swap.moved), self._lines
+        )
         if self._decoding:
             self._free -= self._demand.over(iteration, steps)
         self._iteration = iteration = iteration + steps
@@ -241,25 +257,6 @@ class Replica:
                 finished.append(sequence)
         for sequence in finished:
             self._finish(sequence, now)
-
-    def _write(self, steps: int) -> None:
-        """Rows of the journal for the first `steps` steps of the segment."""
-        start, done = self._start, 0
-        decoding, prefill, emitting, free = self._decoding, self._prefill, self._emitting, self._free
-        for piece in self._pieces:
-            count, first, increment = piece
-            if count > steps - done:
-                count = steps - done
-                if not count:
-                    return
-            middle = count * (count - 1) // 2
-            once = (0, 0) if done else (self._joined, self._swap.moved)
-            row = [count, decoding, prefill, emitting, free, *once, first, increment]
-            for total, growth in self._lines:
-                row.append((total + growth * done) * count + growth * middle)
-            self.journal.write(start * SECONDS_PER_TICK, row)
-            done += count
-            start += count * first + increment * middle
 
     def _prefilled(self, sequence: Sequence, tokens: int, now: int) -> bool:
         """`tokens` more of a prompt are cached; after its last one the sequence emits a token and decodes.
@@ -310,11 +307,13 @@ class Replica:
     def _finish(self, sequence: Sequence, now: int) -> None:
         del self._running[sequence.id]
         self.outstanding -= 1
+        self._reserved -= self._whole(sequence)
         self._on_finish(sequence, now)
 
     def _preempt(self, sequence: Sequence, now: int) -> None:
         """Back to the front of the queue; its tokens so far become part of the prompt to recompute, or are swapped."""
         del self._running[sequence.id]
+        self._reserved -= self._whole(sequence)
         if sequence is self._partial:
             self._partial = None
             self._free += self._kv.held(sequence.computed)
@@ -365,16 +364,17 @@ class Replica:
                 chunks.append((partial, chunk))
                 free -= more
                 tokens -= chunk
-        if self._preempted:
+        if self._preempted or (self._running and iteration % self._batch.admission_interval):
             return chunks
         running, scheduled_s, seats = self._running, self._log.scheduled_s, self._seats
         while waiting and tokens > 0 and len(running) < seats:
             sequence = waiting[0]
             chunk = min(sequence.target - sequence.computed, tokens)
-            more = self._wanted(sequence, chunk)
-            if more > free:
+            more, whole = self._wanted(sequence, chunk), self._whole(sequence)
+            if more > free or self._reserved + whole > kv.blocks:
                 break
             waiting.popleft()
+            self._reserved += whole
             self._free -= self._swap.give_back(kv.held(sequence.computed))
             running[sequence.id] = sequence
             if scheduled_s[sequence.id] != scheduled_s[sequence.id]:

@@ -13,7 +13,7 @@ from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms
 from simulator.cost.placement import CapacitySheet, capacity
-from simulator.engine.batching import BatchLimits
+from simulator.engine.batching import BatchLimits, batch_limits
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.link import LinkLimits
 from simulator.engine.traffic import Workload, check_context
@@ -33,7 +33,7 @@ from simulator.scenario import (
 from simulator.scenario.model import build_model
 from simulator.scenario.placement import is_automatic, placement
 from simulator.serve.machine import basis, machine_of, noting, places, prices
-from simulator.stack.stack import Stacks
+from simulator.stack.stack import Stack, Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source
 
@@ -164,7 +164,7 @@ def _pool(
     money: tuple[Terms, HourlyCost | None],
 ) -> Case:
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
-    limits = _limits(scenario, choice)
+    limits = _limits(scenario, choice, machine.stack)
     block_size = scenario.limits.block_size
     sizes: dict[str, Any] = {
         "memory_utilization": float(scenario.limits.memory_utilization),
@@ -188,14 +188,14 @@ def _pool(
     return case
 
 
-def _limits(scenario: Scenario, choice: MachineChoice) -> BatchLimits:
+def _limits(scenario: Scenario, choice: MachineChoice, stack: Stack) -> BatchLimits:
     seqs, tokens = scenario.limits.max_num_seqs, scenario.limits.max_num_batched_tokens
     if isinstance(choice, PrefillChoice):
         seqs, tokens = choice.max_num_seqs or seqs, choice.max_num_batched_tokens or tokens
         if tokens < seqs:
             what = f"max_num_batched_tokens ({tokens}) of the prefill is below its max_num_seqs ({seqs})"
             raise ScenarioError(Problem(what, None, f"write prefill: {{max_num_seqs: {tokens}}}, or more tokens"))
-    return BatchLimits(seqs, tokens)
+    return batch_limits(stack, seqs, tokens)
 
 
 def _link(choice: LinkChoice | None, prefill: Case, decode: Case) -> LinkLimits:

@@ -163,6 +163,13 @@ class Parameters(Block):
     host_norm: Order = Field(
         Known(4.0), description="p of the p-norm that joins the device's time and `host_floor`: 1 adds."
     )
+    admission_interval: Order = Field(
+        Known(1.0),
+        description="Steps from one look at waiting requests to the next, a whole number: prompts wait for batches.",
+    )
+    admission_delay: Annotated[Known, quantity("", zero=True)] = Field(
+        NONE, description="Steps that pass before the scheduler sees a request, where batches are decided ahead."
+    )
     sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
     sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
     vocabulary_overhead: Overhead = Field(

@@ -21,7 +21,7 @@ from simulator.cost.steady import Replica
 from simulator.cost.step import StepCost, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine import traffic
-from simulator.engine.batching import BatchLimits
+from simulator.engine.batching import batch_limits
 from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
@@ -186,8 +186,7 @@ class Bench:
         self._seats = blocks // self._kv.held(ceil(prompt + (output if limits.whole else output / 2)))
         if self._kv.longest < prompt + output or not self._seats:
             raise CapacityError(f"no request of {prompt + output:.0f} tokens fits the KV cache\n{sheet.text()}")
-        seats = min(limits.max_num_seqs, self._seats) if limits.whole else limits.max_num_seqs
-        self._batch = BatchLimits(seats, tokens)
+        self._batch = batch_limits(load.machine.stack, limits.max_num_seqs, tokens, limits.whole)
 
     @property
     def held(self) -> float:
