@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from simulator.cost.training.step import uniform_pipeline
@@ -26,7 +27,7 @@ def test_interleaving_divides_the_bubble(pp: int, micro_batches: int, chunks: in
     """Narayanan et al. 2021: bubble (p - 1)/v of a micro-batch's time."""
     record = step("interleaved", [WORK] * pp, micro_batches, chunks, 0.0, 0.0)
     assert record.seconds == pytest.approx(3.0 * (micro_batches + (pp - 1) / chunks))
-    assert record.seconds == pytest.approx(uniform_pipeline([3.0] * pp, micro_batches, chunks, 0.0, 0.0))
+    assert record.seconds == pytest.approx(uniform_pipeline(np.full(pp, 3.0), micro_batches, chunks, 0.0, 0.0))
 
 
 def test_better_schedules_leave_smaller_bubbles() -> None:
@@ -63,7 +64,7 @@ def test_the_closed_form_is_close_for_unequal_stages(chunks: int) -> None:
     stages = [WORK, *[StageWork(1.0, 1.9)] * 6, StageWork(1.06, 2.1)]
     schedule = "interleaved" if chunks > 1 else "1f1b"
     events = step(schedule, stages, 32, chunks, 0.01, 0.002)
-    closed = uniform_pipeline([each.forward + each.backward for each in stages], 32, chunks, 0.01, 0.2)
+    closed = uniform_pipeline(np.array([s.forward + s.backward for s in stages]), 32, chunks, 0.01, 0.2)
     assert events.seconds == pytest.approx(closed, rel=0.03)
 
 

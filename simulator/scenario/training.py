@@ -170,6 +170,22 @@ class Checkpoints(Strict):
     )
 
 
+class Stragglers(Strict):
+    """A distribution of the chips' speed: normal, and a few slow ones."""
+
+    deviation: Share = Field(Known(0.0), description="Standard deviation of a chip's time, over the mean.")
+    slow: Share = Field(Known(0.0), description="Share of chips that are slow.")
+    slowdown: Ratio = Field(Known(1.0), description="Their time over that of others: 1.1 is ten per cent more.")
+
+    @model_validator(mode="after")
+    def _slower(self) -> Stragglers:
+        if self.slowdown < 1.0:
+            raise ValueError(f"slow chips take longer, and a slowdown of {self.slowdown:g} is faster; write 1.1")
+        if (self.slow > 0.0) != (self.slowdown > 1.0):
+            raise ValueError("slow chips are a share and a slowdown; write {slow: 0.005, slowdown: 1.1}")
+        return self
+
+
 class Bill(Strict):
     """A bill by hand: machines bought over their life, and their power. Printed beside what is simulated."""
 
@@ -201,7 +217,9 @@ class TrainingScenario(Strict):
     steps: Count | None = Field(None, description="Steps of the whole run, in place of `tokens`.")
     failures: Failures | None = Field(None, description="Left out: the run is never interrupted.")
     checkpoints: Checkpoints = Checkpoints()
-    stragglers: Share = Field(Known(0.0), description="Standard deviation of the chips' speed.")
+    stragglers: Stragglers | Share = Field(
+        Known(0.0), description="Standard deviation of the chips' times, or a distribution with a few slow chips."
+    )
     samples: Count = Field(32, description="Histories of failures that are drawn.")
     utilization: Fraction = Field(Known(0.96), description="Share of a chip's memory that a run may fill.")
     bill: Bill | None = None
@@ -219,6 +237,12 @@ class TrainingScenario(Strict):
         if (self.tokens is None) == (self.steps is None):
             raise ValueError("a run has an end; write tokens: 3e11, or steps: 100000")
         return self
+
+    @property
+    def speeds(self) -> Stragglers:
+        """The distribution of the chips' speed."""
+        given = self.stragglers
+        return given if isinstance(given, Stragglers) else Stragglers(deviation=given)
 
     @property
     def models(self) -> tuple[str | ModelChoice, ...]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from simulator.cost.training.power import run_power
-from simulator.cost.training.step import step_time
+from simulator.cost.training.step import StepTime, step_time, uniform_pipeline
+from simulator.engine.stragglers import Speeds, Stragglers, stragglers
 from simulator.metrics.training import step_rates
 from simulator.model.parallelism import divisors
 from simulator.progress import Progress, untold
@@ -51,12 +52,13 @@ def report_of(scenario: TrainingScenario, source: Source, runs: Sequence[Trainin
 def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress = untold) -> TrainingRun:
     """One run: the pipeline of a step in events, then the whole run with its failures."""
     cost = step_time(case.architecture, case.recipe, case.layout, case.machine)
-    record = step_events(cost, case.architecture, case.recipe, case.layout, case.machine, case.schedule)
-    pipeline = record.pipeline_s * straggling(float(scenario.stragglers), case.machine.chips)
+    slow = slowest(scenario, case, cost)
+    parts = case.architecture, case.recipe, case.layout, case.machine
+    record = step_events(cost, *parts, case.schedule, slow.stages if slow else ())
     cost = replace(
         cost,
-        pipeline=pipeline,
-        jitter=cost.jitter * pipeline / cost.pipeline,
+        pipeline=record.pipeline_s,
+        jitter=cost.jitter * record.pipeline_s / cost.pipeline,
         gradients=record.seconds - record.pipeline_s,
     )
     power = run_power(cost, case.machine)
@@ -65,7 +67,7 @@ def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress 
     growth = 1.0 + tokens_a_step / float(scenario.batch.critical) if scenario.batch.critical else 1.0
     steps = ceil(tokens * growth / tokens_a_step)
     whole = whole_run(scenario, case, steps * cost.seconds, progress)
-    figures = summary(case, cost, record, power, steps, tokens, growth, whole)
+    figures = summary(case, cost, record, slow, power, steps, tokens, growth, whole)
     return TrainingRun({**figures, "scaling": scaling(case)}, record, cost, case.sheet)
 
 
@@ -87,7 +89,16 @@ def scaling(case: TrainingCase) -> list[dict[str, float]]:
     return [{name: point[name] for name in ("chips", "step_s", "tokens_per_s", "mfu")} for point in points]
 
 
-def straggling(deviation: float, chips: int) -> float:
-    """Slowdown when every step waits for the slowest of so many chips whose speeds are normal around 1: the expected
-    extreme, 1 + sigma sqrt(2 ln n)."""
-    return 1.0 + deviation * float(np.sqrt(2.0 * np.log(chips))) if chips > 1 else 1.0
+def slowest(scenario: TrainingScenario, case: TrainingCase, cost: StepTime) -> Stragglers | None:
+    """What chips of different speed make of a step; None where all are alike."""
+    given, layout = scenario.speeds, case.layout
+    speeds = Speeds(float(given.deviation), float(given.slow), float(given.slowdown))
+    if not speeds.deviation and not speeds.slow:
+        return None
+    stages = np.array([stage.both for stage in cost.stages])
+    send, exposed = cost.send, float(case.machine.stack.pp_exposed)
+
+    def seconds(times: np.ndarray) -> np.ndarray:
+        return uniform_pipeline(times * stages, cost.micro_batches, layout.vpp, send, exposed)
+
+    return stragglers(speeds, layout.dp, layout.pp, layout.tp * layout.cp, seconds, scenario.seed)

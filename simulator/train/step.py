@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from simulator.cost.training.machine import FAR, NEAR, TrainingMachine
@@ -23,16 +24,19 @@ def step_events(
     layout: TrainingLayout,
     machine: TrainingMachine,
     schedule: str,
+    slow: Sequence[float] = (),
 ) -> PipelineRecord:
-    """The events of one step: one replica stands for all, and of a tensor-parallel group one chip."""
+    """The events of one step: one replica stands for all (the slowest one: `slow`, times of its stages over those of
+    mean chips), and of a tensor-parallel group one chip."""
     gather, reduce = _exchanges(architecture, recipe, layout, machine)
     stages = []
-    for stage in cost.stages:
+    for stage, times in zip(cost.stages, slow or [1.0] * layout.pp, strict=True):
         # The products of the weights' gradients are as large as those of the inputs'.
         weights = 0.5 * stage.parts.get("matmul", 0.0) * 2.0 / 3.0 if schedule in DECIDING else 0.0
         ahead, back = stage_traffic(architecture, recipe, layout, machine, stage)
         layers = max(1, round(stage.stage.layers))
-        stages.append(StageWork(stage.forward, stage.backward - weights, weights, ahead, back, gather, reduce, layers))
+        seconds = times * stage.forward, times * (stage.backward - weights), times * weights
+        stages.append(StageWork(*seconds, ahead, back, gather, reduce, layers))
     blocking = float(machine.stack.pp_exposed) * cost.send
     link = NEAR if layout.chips <= machine.domain else FAR
     return run_pipeline(schedule, stages, int(cost.micro_batches), layout.vpp, cost.send, blocking, link)

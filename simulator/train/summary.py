@@ -9,6 +9,7 @@ from simulator.cost.training.power import Power
 from simulator.cost.training.step import StepTime
 from simulator.engine.failures import FailureKind, LongRunPlan, mean_between, optimal_interval
 from simulator.engine.pipeline import PipelineRecord
+from simulator.engine.stragglers import Stragglers
 from simulator.errors import Problem, ScenarioError
 from simulator.metrics.long_run import long_run_summary
 from simulator.metrics.training import HFU, MFU, step_rates
@@ -68,6 +69,7 @@ def summary(
     case: TrainingCase,
     cost: StepTime,
     record: PipelineRecord,
+    slow: Stragglers | None,
     power: Power,
     steps: int,
     tokens: float,
@@ -82,7 +84,8 @@ def summary(
     spent = case.hourly.of(elapsed, nodes, joules["facility"]) if case.hourly else None
     slowest = max(cost.stages, key=lambda stage: stage.both)
     parts = {name: seconds * cost.micro_batches for name, seconds in slowest.parts.items() if seconds}
-    parts["bubble"] = cost.pipeline - cost.micro_batches * slowest.both
+    waits = cost.pipeline * (1.0 - 1.0 / slow.ratio) if slow else 0.0
+    parts |= {"bubble": cost.pipeline - waits - cost.micro_batches * slowest.both, "stragglers": waits}
     parts |= {"gradients": cost.gradients, "slices": cost.slices, "optimizer": cost.optimizer, "jitter": cost.jitter}
     exposed = sum(parts.get(name, 0.0) for name in ("tp", "ep", "cp", "fsdp", "gradients", "slices"))
     return {
@@ -107,6 +110,7 @@ def summary(
         "bubble": record.bubble,
         "exposed_communication": exposed / cost.seconds,
         "step_by_part_s": {name: seconds for name, seconds in parts.items() if seconds},
+        "stragglers": {"slowdown": slow.slowdown, "slowdown_p5_p95": list(slow.middle)} if slow else None,
         "memory_bytes": case.sheet.total,
         "memory_capacity_bytes": case.sheet.capacity,
         "memory_by_use_bytes": case.sheet.held,

@@ -10,6 +10,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from math import log2
 
+import numpy as np
+
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
@@ -69,7 +71,8 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
     found = stage_times(architecture, recipe, layout, machine)
     stack, count = machine.stack, recipe.micro_batches(layout)
     send = send_seconds(architecture, recipe.micro, layout, machine) if layout.pp > 1 else 0.0
-    pipeline = uniform_pipeline([s.both for s in found], count, layout.vpp, send, float(stack.pp_exposed))
+    each = np.array([stage.both for stage in found])
+    pipeline = float(uniform_pipeline(each, count, layout.vpp, send, float(stack.pp_exposed)))
     rows = row_update_seconds(architecture, recipe, layout, machine)
     if looked_up(architecture) & machine.offloaded:
         rows = max(0.0, rows - pipeline)  # the host writes behind the next step
@@ -86,13 +89,16 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
     )
 
 
-def uniform_pipeline(stages: list[float], count: float, vpp: int, send: float, exposed: float) -> float:
-    """1F1B, interleaved over vpp chunks, in closed form: exact for equal stages, close for unequal ones."""
-    longest = max(stages)
-    if len(stages) == 1:
-        return count * longest
+def uniform_pipeline(stages: np.ndarray, count: float, vpp: int, send: float, exposed: float) -> np.ndarray:
+    """1F1B, interleaved over vpp chunks, in closed form: exact for equal stages, close for unequal ones.
+
+    stages: [..., p] seconds of a micro-batch on each; [...] seconds of a step.
+    """
+    longest, pp = stages.max(axis=-1), stages.shape[-1]
+    if pp == 1:
+        return np.asarray(count * longest)
     busy = count * (longest + exposed * 2.0 * vpp * send)
-    return busy + (sum(stages) - longest) / vpp + 2.0 * (len(stages) - 1) * send
+    return np.asarray(busy + (stages.sum(axis=-1) - longest) / vpp + 2.0 * (pp - 1) * send)
 
 
 def send_seconds(

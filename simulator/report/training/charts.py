@@ -34,6 +34,7 @@ PARTS = {
     "slices": "#33691E",
     "bubble": "#DDDDDD",
     "jitter": "#BBBBBB",
+    "stragglers": "#8C6BB1",
     "optimizer": "#F0E442",
 }
 PASSES = {"F": "#56B4E9", "B": "#D55E00", "W": "#E69F00"}
