@@ -136,6 +136,7 @@ UNITS: dict[str, Unit] = {
     "USD": Unit("40000 USD"),
     "USD/h": Unit("2.5 USD/h", words={"USD/day": 1 / 24, "USD/week": 1 / 168, "USD/year": 1 / 8760}),
     "USD/B": Unit("10.9 USD/GB", words={f"USD/{p}B": 1.0 / size for p, size in _GIGA.items()}),
+    "kg/J": Unit("0.4 kg/kWh", words={"kg/kWh": 1 / (1000 * _HOUR), "g/kWh": 1e-6 / _HOUR}),
     "USD/J": Unit("0.1 USD/kWh", words={"USD/kWh": 1 / (1000 * _HOUR), "USD/MWh": 1e-6 / _HOUR}),
 }
 """Unit of a field -> how it may be written. K means k (1000) as in '50 KB'; Ki, Mi, Gi, Ti are binary."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.errors import ScenarioError
+from simulator.errors import ProfileError, ScenarioError
+from simulator.report.study_tables import plan_lines
 from simulator.scenario import read_scenario
 from simulator.serve import run
 from simulator.study.fleet import spare_nodes
@@ -23,12 +24,32 @@ slo: {ttft: 400 ms, tpot: 25 ms, percentile: 95}
 money: {basis: rental}
 """
 PLAN = "study: plan\nscenario: chat.yaml\nmachines: [h100-sxm-8, l40s, a100-sxm-80g-8]\ntp: [1, 2]\nverify: 2\n"
+ALONE = f"{PLAN}pools: false\n"
+
+# Machines whose memory is dear for prompts, and whose compute is slow for them: the answers go to the first.
+APART = """\
+model: gpt-oss-120b
+machines: [{hardware: h100-sxm-8}]
+traffic: {request_rate: 20 /s, isl: 4000, osl: 200, requests: 400}
+slo: {ttft: 1500 ms, tpot: 150 ms, percentile: 90}
+money: {basis: capital}
+"""
+APART_PLAN = """\
+study: plan
+scenario: apart.yaml
+machines: [h100-sxm-8, xeon-6980p-2s]
+tp: [1, 2]
+max_num_seqs: [128]
+link: {bandwidth: 25 GB/s, latency: 20 us}
+objective: OBJECTIVE
+verify: 2
+"""
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     (tmp_path / "chat.yaml").write_text(SCENARIO)
-    (tmp_path / "fleet.yaml").write_text(PLAN)
+    (tmp_path / "fleet.yaml").write_text(ALONE)
     return tmp_path / "fleet.yaml"
 
 
@@ -79,7 +100,7 @@ def test_an_slo_that_nobody_meets_names_the_nearest(study: Path, tmp_path: Path)
 
 
 def test_constraints_leave_fleets_out(study: Path, tmp_path: Path) -> None:
-    study.write_text(f"{PLAN}nodes: {{h100-sxm-8: 0, a100-sxm-80g-8: 0}}\npower: 1 W\n")
+    study.write_text(f"{ALONE}nodes: {{h100-sxm-8: 0, a100-sxm-80g-8: 0}}\npower: 1 W\n")
     found = plan(study, tmp_path / "out")
     assert found.fleets == ()
     assert found.refused["constraint power"] == len(found.closed)
@@ -107,3 +128,66 @@ def test_spares_are_the_fewest_that_reach_the_target() -> None:
     exact, normal = spare_nodes(400, 1, many), spare_nodes(600, 1, many)
     assert exact / 400 == pytest.approx(normal / 600, rel=0.1)
     assert spare_nodes(10, 1, many.model_copy(update={"maintenance": 2})) == spare_nodes(10, 1, many) + 2
+
+
+def apart(folder: Path, objective: str, **changes: str) -> Path:
+    (folder / "apart.yaml").write_text(APART)
+    text = APART_PLAN.replace("OBJECTIVE", objective)
+    (folder / "pair.yaml").write_text(text + "".join(f"{key}: {value}\n" for key, value in changes.items()))
+    return folder / "pair.yaml"
+
+
+def test_a_machine_too_slow_for_prompts_answers_them(tmp_path: Path) -> None:
+    """Xeons alone miss the limit of the first token; behind an H100 they are candidates, with as many of each kind as
+    the peak needs."""
+    found = plan(apart(tmp_path, "cost"), tmp_path / "out")
+    pairs = [each for each in found.closed if each.candidate.prefill]
+    kinds = {(p.candidate.prefill.case.machine.profile.name, p.candidate.case.machine.profile.name)
+             for p in pairs if p.candidate.prefill}  # fmt: skip
+    assert ("h100-sxm-8", "xeon-6980p-2s") in kinds
+    assert not any(prefill == "xeon-6980p-2s" for prefill, _ in kinds)
+    assert found.refused["ttft above the SLO in the smallest batch"] >= 1
+    mixed = next(p for p in pairs if p.candidate.case.machine.profile.name == "xeon-6980p-2s")
+    first, _ = mixed.candidate.sides
+    demand = found.demand.peak
+    assert first.count(mixed.replicas) * mixed.candidate.rate / first.share >= demand * (1 - 1e-9)
+    assert mixed.replicas * mixed.candidate.rate >= demand > (mixed.replicas - 1) * mixed.candidate.rate
+    assert mixed.chips == sum((kind.count + kind.spares) * kind.profile.node.chips for kind in mixed.kinds)
+    # What a plan makes of it is a scenario that runs and keeps the SLO's means.
+    scenario, source = read_scenario(tmp_path / "apart.yaml")
+    changed = scenario.model_copy(
+        update={"machines": (mixed.candidate.choice(mixed.replicas),), "limits": mixed.candidate.limits}
+    )
+    summary = run(changed, source).runs[0].summary
+    assert summary["chips"] == sum(side.count(mixed.replicas) * side.case.machine.parallelism.chips
+                                   for side in mixed.candidate.sides)  # fmt: skip
+    assert (
+        0.5 * mixed.candidate.token_s < summary["tpot_mean_ms"] / 1e3 < 1.1 * mixed.candidate.token_s
+    )  # it begins empty
+    assert summary["tpot_mean_ms"] < 150
+    document = plan_document(found)
+    json.dumps(document, allow_nan=False)
+
+
+def test_carbon_is_energy_times_the_grid(tmp_path: Path) -> None:
+    by_grid = {}
+    for grid in ("france-2023", "world-2023"):
+        found = plan(apart(tmp_path, "carbon", grid=grid, pools="false"), tmp_path / "out")
+        best = found.fleets[0]
+        assert best.candidate is min(found.fleets, key=lambda each: each.joules_per_token).candidate
+        by_grid[grid] = best.carbon_per_mtok
+        assert any("kg of CO2e" in line and grid in line for line in plan_lines(plan_document(found)))
+    assert by_grid["world-2023"] / by_grid["france-2023"] == pytest.approx(481 / 56)
+    assert by_grid["world-2023"] == pytest.approx(best.joules_per_token * 1e6 * 0.481 / 3.6e6)
+    with pytest.raises(ProfileError, match="did you mean 'france-2023'"):
+        plan(apart(tmp_path, "carbon", grid="france-2024"), tmp_path / "out")
+
+
+def test_every_budget_and_placement_is_a_candidate(study: Path, tmp_path: Path) -> None:
+    more = "max_num_batched_tokens: [2048, 8192]\nplacement: auto\n"
+    study.write_text(ALONE.replace("[h100-sxm-8, l40s, a100-sxm-80g-8]", "[h100-sxm-8]") + more)
+    found = plan(study, tmp_path / "out")
+    assert found.tried == 2 * 3 * 2 * 2
+    budgets = {each.candidate.limits.max_num_batched_tokens for each in found.closed}
+    assert budgets == {2048, 8192}
+    assert {each.candidate.case.choice.placement for each in found.closed} == {None, "auto"}

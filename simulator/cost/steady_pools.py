@@ -44,18 +44,16 @@ class PrefillReplica:
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` prompts a second on average, arriving at random; inf: as many as it can. batch: prompts in a
         step; step_s: of it; first_s: until a prompt is done."""
-        wanted, most = (
-            np.asarray(each, dtype=float)
-            for each in np.broadcast_arrays(np.atleast_1d(rate), np.minimum(self._tokens_share(), self.seqs))
+        wanted, most, least = (
+            np.asarray(each, dtype=float) for each in np.broadcast_arrays(np.atleast_1d(rate), self.most, self.least)
         )
-        least = np.minimum(1.0, most)  # one prompt, or the part of one that a step takes
         saturated = wanted >= most / self._seconds(most)
+        alone = wanted * self._seconds(least) <= least
         low, high = least.copy(), most.copy()
-        for _ in range(ROUNDS):
+        for _ in range(0 if np.all(saturated | alone) else ROUNDS):
             middle = np.sqrt(low * high)
             enough = middle / self._seconds(middle) >= wanted
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        alone = wanted * self._seconds(least) <= least
         batch = np.where(saturated, most, np.where(alone, least, high))
         step = self._price(batch)
         seconds = self._seconds(batch)
@@ -67,9 +65,23 @@ class PrefillReplica:
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(served, batch, seconds, first, busy, joules, saturated, step)
 
-    def _tokens_share(self) -> np.ndarray:
-        share: np.ndarray = np.asarray(self.tokens, dtype=float) / np.asarray(self.prompt, dtype=float)
-        return share
+    @property
+    def most(self) -> np.ndarray:
+        """Prompts of the fullest step."""
+        most: np.ndarray = np.minimum(np.asarray(self.tokens, dtype=float) / np.asarray(self.prompt), self.seqs)
+        return most
+
+    @property
+    def least(self) -> np.ndarray:
+        """One prompt, or the part of one that a step takes."""
+        least: np.ndarray = np.minimum(1.0, self.most)
+        return least
+
+    @property
+    def alone_s(self) -> np.ndarray:
+        """Of a prompt that finds nobody."""
+        own: np.ndarray = self._seconds(self.least) / self.least
+        return own
 
     def _price(self, prompts: np.ndarray) -> Amount:
         return mean_step(self.architecture, self.precision, self.machine, 0.0, 0.0, prompts, self.prompt)

@@ -74,10 +74,13 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
         lines += [
             f"best fleet: {best['nodes']}{spares} x {best['machine']}, {best['replicas']} replicas of {best['layout']} "
             f"in {best['weights']}, at most {best['max_num_seqs']} sequences each, on {best['stack']}",
+            *_prefill_lines(best),
             f"  {significant(best['cost_per_mtok_usd'])} USD per million output tokens, "
             f"{significant(best['cost_per_hour_usd'])} USD an hour, "
             f"{significant(best['energy_per_output_token_j'])} J per output token, "
-            f"{significant(best['average_power_w'] / 1e3)} kW on average",
+            f"{significant(best['average_power_w'] / 1e3)} kW on average, "
+            f"{significant(best['carbon_per_mtok_kg'])} kg of CO2e per million output tokens ({document['grid']}, "
+            "machines left out)",
             f"  what binds a replica: {best['binding']}; it holds {significant(document['headroom'])} times the peak",
         ]
         lines += [
@@ -85,3 +88,11 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
         ]
     lines += [f"not possible, {count}: {why}" for why, count in document["refused"].items()]
     return lines
+
+
+def _prefill_lines(best: Mapping[str, Any]) -> list[str]:
+    """The machines that compute the prompts of a best fleet, where they are others."""
+    if not best["prefill_machine"]:
+        return []
+    nodes = f"{best['prefill_nodes']} x {best['prefill_machine']}" if best["prefill_nodes"] else "the same nodes"
+    return [f"  prompts on {nodes}: {best['prefill_replicas']} replicas of {best['prefill_layout']}"]

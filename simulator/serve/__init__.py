@@ -1,6 +1,6 @@
 """Serving scenarios: machines, cases, their runs, and what these come to."""
 
-from simulator.serve.case import Case, case_of, prepare, slo
+from simulator.serve.case import Case, case_of, link_of, prepare, slo
 from simulator.serve.machine import basis, machine_of, noting, prices
 from simulator.serve.runs import execute, report_of, run
 
@@ -9,6 +9,7 @@ __all__ = [
     "basis",
     "case_of",
     "execute",
+    "link_of",
     "machine_of",
     "noting",
     "prepare",

@@ -152,7 +152,7 @@ def case_of(
     if prefill.precision.kv != whole.precision.kv:
         what = f"prefill caches {prefill.precision.kv}, decode {whole.precision.kv}, and a cache moves as it is"
         raise ScenarioError(Problem(what, None, "write the same precision.kv for both"))
-    return replace(whole, prefill=prefill, link=_link(choice.link, prefill, whole))
+    return replace(whole, prefill=prefill, link=link_of(choice.link, prefill, whole))
 
 
 def _pool(
@@ -198,8 +198,11 @@ def _limits(scenario: Scenario, choice: MachineChoice, stack: Stack) -> BatchLim
     return batch_limits(stack, seqs, tokens)
 
 
-def _link(choice: LinkChoice | None, prefill: Case, decode: Case) -> LinkLimits:
-    """What moves caches: as the scenario says, or over the networks of both machines, as their stacks use them."""
+def link_of(choice: LinkChoice | None, prefill: Case, decode: Case) -> LinkLimits:
+    """What moves caches: as the scenario says, or over the networks of both machines, as their stacks use them.
+
+    Raise ScenarioError where a machine has no network.
+    """
     model, precision = decode.architecture, decode.precision
     cache = model.kv_bytes_per_token(precision), model.kv_bytes_per_sequence(precision)
     if choice is not None:

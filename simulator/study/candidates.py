@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from simulator.cost.steady import Replica, SteadyState
+from simulator.cost.steady import Replica
 from simulator.errors import CapacityError, InputError, RamwiseError
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.slo import Slo
@@ -18,6 +18,9 @@ from simulator.scenario import Limits, Scenario, ServingMachineChoice
 from simulator.scenario.model import build_model
 from simulator.serve import Case, basis, case_of, machine_of, prices
 from simulator.stack.stack import Stacks
+from simulator.study.candidate import Candidate, Refusal, Side
+from simulator.study.fleet import Demand
+from simulator.study.pairs import pairs
 from simulator.study.study import Plan
 from simulator.workload import workload
 from simulator.yaml_source import Source
@@ -26,38 +29,12 @@ BATCHES = 48
 """Batches between one and the largest at which a replica is looked at, at even ratios."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A replica that keeps the SLO on average. rate: requests a second that it holds then; state: its steady state;
-    binding: what keeps it from holding more."""
-
-    case: Case
-    limits: Limits
-    replica: Replica
-    rate: float
-    state: SteadyState
-    binding: str
-
-    @property
-    def name(self) -> str:
-        """Machine, layout, number format, largest batch."""
-        weights = self.case.precision.weights
-        parts = (self.case.machine.profile.name, str(self.case.machine.parallelism), weights)
-        return f"{' '.join(parts)} x{self.limits.max_num_seqs}"
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a candidate is none; for one that only misses the SLO, by which factor at the best."""
-
-    why: str
-    miss: float = float("inf")
-
-
 class Candidates:
     """All candidates of a plan for one scenario (its first model)."""
 
-    def __init__(self, plan: Plan, scenario: Scenario, source: Source, objective: Slo, folders: Sequence[Path]) -> None:
+    def __init__(
+        self, plan: Plan, scenario: Scenario, source: Source, objective: Slo, demand: Demand, folders: Sequence[Path]
+    ) -> None:
         self._plan, self._scenario, self._source, self._slo = plan, scenario, source, objective
         beside = Path(source.path).resolve().parent
         places = (*folders, beside)
@@ -70,13 +47,24 @@ class Candidates:
         choices = list(self._choices())
         everyone = scenario.model_copy(update={"machines": tuple(choice for choice, _ in choices)})
         self._money = basis(everyone, self._catalogue)
+        cases: list[tuple[Case, Limits]] = []
         for choice, limits in choices:
-            self.tried += 1
-            made = self._made(choice, limits)
-            if isinstance(made, Refusal):
-                self.refused.append((choice.hardware, made))
+            case = self._made(choice, limits)
+            if isinstance(case, Refusal):
+                self._keep(case, choice.hardware)
             else:
-                self.found.append(made)
+                cases.append((case, limits))
+                self._keep(self._judged(case, limits), choice.hardware)
+        if plan.pools:
+            for pair in pairs(cases, objective, demand, plan):
+                self._keep(pair, "prompts and answers apart")
+
+    def _keep(self, made: Candidate | Refusal, name: str) -> None:
+        self.tried += 1
+        if isinstance(made, Refusal):
+            self.refused.append((name, made))
+        else:
+            self.found.append(made)
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -89,15 +77,23 @@ class Candidates:
         for name in names:
             chips = self._catalogue.load(name).node.chips
             degrees = [1 << power for power in range(12) if 1 << power <= chips] if plan.tp == "auto" else plan.tp
-            for tp, precision, seqs in product(degrees, plan.precision, plan.max_num_seqs):
-                tokens = max(self._scenario.limits.max_num_batched_tokens, seqs)
+            budgets = plan.max_num_batched_tokens or (self._scenario.limits.max_num_batched_tokens,)
+            wanted = product(degrees, plan.precision, plan.max_num_seqs, budgets, self._placements(name))
+            for tp, precision, seqs, tokens, place in wanted:
                 limits = self._scenario.limits.model_copy(
-                    update={"max_num_seqs": seqs, "max_num_batched_tokens": tokens}
+                    update={"max_num_seqs": seqs, "max_num_batched_tokens": max(tokens, seqs)}
                 )
                 if tp <= chips:
-                    yield ServingMachineChoice(hardware=name, tp=tp, precision=precision), limits
+                    choice = ServingMachineChoice(hardware=name, tp=tp, precision=precision, placement=place)
+                    yield choice, limits
 
-    def _made(self, choice: ServingMachineChoice, limits: Limits) -> Candidate | Refusal:
+    def _placements(self, name: str) -> tuple[Literal["auto"] | None, ...]:
+        """Ways to lay tensors out; a machine of one tier has one."""
+        profile = self._catalogue.load(name)
+        tiers = [tier for tier in (*profile.chip.memory, *profile.node.memory) if not tier.cache]
+        return (None, "auto") if self._plan.placement == "auto" and len(tiers) > 1 else (None,)
+
+    def _made(self, choice: ServingMachineChoice, limits: Limits) -> Case | Refusal:
         scenario = self._scenario.model_copy(update={"limits": limits})
         try:
             machine = machine_of(choice, ("machines", 0), self._source, self._catalogue, self._stacks)
@@ -106,8 +102,7 @@ class Candidates:
             terms, (hourly,) = prices(self._money, [machine.profile])
             if hourly is None and self._plan.objective == "cost":
                 return Refusal(f"no {terms.basis} price")
-            case = case_of(scenario, choice, [machine], self._model, self._requests, (terms, [hourly]))
-            return self._judged(case, limits)
+            return case_of(scenario, choice, [machine], self._model, self._requests, (terms, [hourly]))
         except CapacityError:
             return Refusal("the model does not fit")
         except InputError as error:
@@ -140,4 +135,5 @@ class Candidates:
         else:
             binding = max(over, key=lambda name: float(over[name][last + 1]))
         chosen = replica.at_batch(batches[last])
-        return Candidate(case, limits, replica, float(chosen.rate[0]), chosen, binding)
+        side = Side(case, replica)
+        return Candidate((side,), limits, float(chosen.rate[0]), float(chosen.step_s[0]), binding)

@@ -1,4 +1,4 @@
-"""A fleet of equal replicas: how many nodes with spares, what it costs and draws over a day."""
+"""A fleet of a candidate's replicas: how many nodes with spares, what it costs and draws over a day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from math import ceil, comb
 import numpy as np
 
 from simulator.errors import Problem, ScenarioError
-from simulator.study.candidates import Candidate
+from simulator.hardware.profile import Profile
+from simulator.study.candidate import Candidate
 from simulator.study.study import Availability, Plan
 
 HOUR_S = 3600.0
@@ -27,69 +28,105 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Nodes:
+    """So many nodes of a profile, and `spares` more."""
+
+    profile: Profile
+    count: int
+    spares: int
+
+
+@dataclass(frozen=True)
 class Fleet:
-    """`replicas` of a candidate on `nodes` nodes and `spares` more. cost_per_hour in USD (None without a price), power
-    in W on average, peak_power in W; per million output tokens: cost_per_mtok (USD), and joules per output token."""
+    """`replicas` of a candidate on nodes of one or two kinds. cost_per_hour in USD (None without a price), power in W
+    on average, peak_power in W; per million output tokens: cost_per_mtok (USD) and carbon_per_mtok (kg CO2e, of the
+    electricity alone), and joules per output token."""
 
     candidate: Candidate
     replicas: int
-    nodes: int
-    spares: int
+    kinds: tuple[Nodes, ...]
     cost_per_hour: float | None
     power: float
     peak_power: float
     cost_per_mtok: float | None
     joules_per_token: float
+    carbon_per_mtok: float
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of all kinds, without spares."""
+        return sum(kind.count for kind in self.kinds)
+
+    @property
+    def spares(self) -> int:
+        """Spare nodes of all kinds."""
+        return sum(kind.spares for kind in self.kinds)
 
     @property
     def chips(self) -> int:
         """Chips of all nodes, spares too."""
-        return (self.nodes + self.spares) * self.candidate.case.machine.profile.node.chips
+        return sum((kind.count + kind.spares) * kind.profile.node.chips for kind in self.kinds)
 
     def score(self, objective: str) -> float:
         """What the plan makes as small as it can."""
-        value = {"cost": self.cost_per_mtok, "energy": self.joules_per_token, "chips": float(self.chips)}[objective]
+        value = {
+            "cost": self.cost_per_mtok,
+            "energy": self.joules_per_token,
+            "chips": float(self.chips),
+            "carbon": self.carbon_per_mtok,
+        }[objective]
         return float("inf") if value is None else value
 
     def breaks(self, plan: Plan) -> str:
         """The constraint of the plan that the fleet breaks, in words; "" for none."""
-        profile = self.candidate.case.machine.profile.name
         if plan.power is not None and self.peak_power > float(plan.power):
             return f"power: {self.peak_power / 1e3:.4g} kW of {float(plan.power) / 1e3:.4g} kW"
-        most = plan.nodes.get(profile)
-        if most is not None and self.nodes + self.spares > most:
-            return f"nodes: {self.nodes + self.spares} of {most} {profile}"
+        for kind in self.kinds:
+            most, wanted = plan.nodes.get(kind.profile.name), kind.count + kind.spares
+            if most is not None and wanted > most:
+                return f"nodes: {wanted} of {most} {kind.profile.name}"
         return ""
 
 
 def fleet(candidate: Candidate, replicas: int, demand: Demand, plan: Plan) -> Fleet:
-    """So many replicas, with spares for the plan's availability, through a day."""
-    case = candidate.case
-    machine, node = case.machine, case.machine.profile.node
-    chips = machine.parallelism.chips
-    nodes = ceil(replicas * chips / node.chips)
-    spares = spare_nodes(nodes, node.chips, plan.availability) if plan.availability else 0
+    """So many replicas, with spares for the plan's availability, through a day. Sides on machines of one kind share
+    nodes."""
     hours = np.array(demand.hours)
-    state = candidate.replica.at_rate(hours / replicas)
-    power = machine.profile.chip.power
-    busy = replicas * chips * state.joules
-    still = (nodes + spares) * (node.chips * float(power.idle) + float(node.power.base))
-    drawn = (busy + still) * float(node.power.pue)
-    mean = float(drawn.mean())
+    chips: dict[str, int] = {}
+    busy: dict[str, np.ndarray] = {}  # W above idle
+    profiles = {side.case.machine.profile.name: side.case.machine.profile for side in candidate.sides}
+    hourly = {side.case.machine.profile.name: side.case.hourly for side in candidate.sides}
+    for side in candidate.sides:
+        name, count = side.case.machine.profile.name, side.count(replicas)
+        each = side.case.machine.parallelism.chips
+        drawn = count * each * side.replica.at_rate(hours / count).joules
+        chips[name] = chips.get(name, 0) + count * each
+        busy[name] = busy.get(name, np.zeros(len(hours))) + drawn
+    kinds, power = [], np.zeros(len(hours))
+    cost: float | None = 0.0
+    for name, profile in profiles.items():
+        node = profile.node
+        nodes = ceil(chips[name] / node.chips)
+        spares = spare_nodes(nodes, node.chips, plan.availability) if plan.availability else 0
+        kinds.append(Nodes(profile, nodes, spares))
+        still = (nodes + spares) * (node.chips * float(profile.chip.power.idle) + float(node.power.base))
+        whole = (busy[name] + still) * float(node.power.pue)
+        power += whole
+        price = hourly[name]
+        paid = sum(price.of(HOUR_S, nodes + spares, float(whole.mean()) * HOUR_S).values()) if price else None
+        cost = None if cost is None or paid is None else cost + paid
     tokens = demand.mean * demand.output_tokens * HOUR_S
-    cost = None
-    if case.hourly is not None:
-        cost = sum(case.hourly.of(HOUR_S, nodes + spares, mean * HOUR_S).values())
+    each_token = float(power.mean()) * HOUR_S / tokens
     return Fleet(
         candidate,
         replicas,
-        nodes,
-        spares,
+        tuple(kinds),
         cost,
-        mean,
-        float(drawn.max()),
+        float(power.mean()),
+        float(power.max()),
         None if cost is None else cost / tokens * MTOK,
-        mean * HOUR_S / tokens,
+        each_token,
+        each_token * MTOK * float(plan.intensity()),
     )
 
 

@@ -88,6 +88,7 @@ def plan_document(found: Proposal) -> dict[str, Any]:
             "computed": found.computed,
             "demand": vars(found.demand),
             "best": best,
+            "grid": found.plan.grid if found.plan.carbon_intensity is None else "as the plan says",
             "headroom": found.headroom,
             "buys": found.buys(),
             "sensitivity": found.sensitivity().to_dict(orient="records"),

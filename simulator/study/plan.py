@@ -23,7 +23,8 @@ from simulator.report.notebook import Charts, Shown, labelled
 from simulator.report.study_charts import draw_front
 from simulator.scenario import Scenario, Traffic, scenario_of
 from simulator.serve import slo
-from simulator.study.candidates import Candidate, Candidates
+from simulator.study.candidate import Candidate, Side
+from simulator.study.candidates import Candidates
 from simulator.study.content import Contents
 from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.fleet import Demand, Fleet, fleet
@@ -124,7 +125,8 @@ def plan(
     if objective is None:
         raise ScenarioError(Problem("a plan needs an slo", base.where(()), "write slo: {ttft: 2 s, tpot: 100 ms}"))
     demand = _demand(scenario, wanted, file, base.where(("traffic",)))
-    candidates = Candidates(wanted, scenario, base, objective, folders)
+    wanted.intensity(study.where(("grid",)))
+    candidates = Candidates(wanted, scenario, base, objective, demand, folders)
     closed = _ordered(
         [fleet(one, max(1, ceil(demand.peak / one.rate)), demand, wanted) for one in candidates.found], wanted
     )
@@ -170,10 +172,9 @@ def _ordered(fleets: Iterable[Fleet], wanted: Plan) -> list[Fleet]:
 
 def _distinct(fleets: Iterable[Fleet]) -> list[Fleet]:
     """The best of each machine and layout, so that runners-up are not the winner with another batch limit."""
-    chosen: dict[tuple[str, str, str], Fleet] = {}
+    chosen: dict[tuple[str, ...], Fleet] = {}
     for each in fleets:
-        case = each.candidate.case
-        chosen.setdefault((case.machine.profile.name, str(case.machine.parallelism), case.precision.weights), each)
+        chosen.setdefault(tuple(side.name for side in each.candidate.sides), each)
     return list(chosen.values())
 
 
@@ -259,11 +260,10 @@ class _Bench:
         return [[run for run in runs if run] if all(runs) else [] for runs in found]
 
     def _point(self, candidate: Candidate, replicas: int, factor: float, seed: int) -> Point:
-        machine = candidate.case.choice.model_copy(update={"replicas": replicas})
         scenario = self.scenario.model_copy(
             update={
                 "model": str(self.scenario.models[0]),
-                "machines": (machine,),
+                "machines": (candidate.choice(replicas),),
                 "limits": candidate.limits,
                 "traffic": _faster(self.scenario.traffic, factor),
                 "seed": self.scenario.seed + seed,
@@ -288,16 +288,33 @@ def _record(each: Fleet, verified: bool) -> dict[str, Any]:
         "stack": case.machine.stack.name,
         "verified": verified,
         "replicas": each.replicas,
-        "nodes": each.nodes,
+        **_prefill(each),
+        "nodes": sum(kind.count for kind in each.kinds if kind.profile.name == case.machine.profile.name),
         "spares": each.spares,
         "chips": each.chips,
         "cost_per_mtok_usd": each.cost_per_mtok,
         "cost_per_hour_usd": each.cost_per_hour,
         "energy_per_output_token_j": each.joules_per_token,
         "average_power_w": each.power,
-        "tpot_mean_ms": float(each.candidate.state.step_s[0]) * 1e3,
+        "carbon_per_mtok_kg": each.carbon_per_mtok,
+        "tpot_mean_ms": each.candidate.token_s * 1e3,
         "requests_per_s_per_replica": each.candidate.rate,
         "binding": each.candidate.binding,
+    }
+
+
+def _prefill(each: Fleet) -> dict[str, Any]:
+    """The machines that compute the prompts, where they are others; nodes 0: they share those that answer."""
+    side = each.candidate.prefill
+    if side is None:
+        return {"prefill_machine": None, "prefill_layout": None, "prefill_replicas": 0, "prefill_nodes": 0}
+    profile = side.case.machine.profile
+    shared = profile.name == each.candidate.case.machine.profile.name
+    return {
+        "prefill_machine": profile.name,
+        "prefill_layout": str(side.case.machine.parallelism),
+        "prefill_replicas": side.count(each.replicas),
+        "prefill_nodes": 0 if shared else each.kinds[0].count,
     }
 
 
@@ -318,9 +335,13 @@ def _sensitivity(found: Proposal) -> list[dict[str, Any]]:
 
 
 def _dearer(candidate: Candidate, parts: float, electricity: float) -> Candidate:
-    hourly = candidate.case.hourly
+    return replace(candidate, sides=tuple(_dearer_side(side, parts, electricity) for side in candidate.sides))
+
+
+def _dearer_side(side: Side, parts: float, electricity: float) -> Side:
+    hourly = side.case.hourly
     if hourly is None:
-        return candidate
+        return side
     changed = {name: value * parts for name, value in hourly.parts.items()}
     priced = replace(hourly, parts=changed, electricity=hourly.electricity * electricity)
-    return replace(candidate, case=replace(candidate.case, hourly=priced))
+    return replace(side, case=replace(side.case, hourly=priced))

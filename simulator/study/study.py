@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
-from simulator.errors import Problem, ScenarioError
+from simulator.errors import Problem, ScenarioError, Where
 from simulator.hardware.catalogue import packaged_folder
+from simulator.hardware.grid_carbon import grid_carbon
 from simulator.quantity import Known, Ratio, Seconds, Watts, quantity
 from simulator.report.plain import plain
-from simulator.scenario import PrecisionChoice, find_scenario
+from simulator.scenario import LinkChoice, PrecisionChoice, find_scenario
 from simulator.strict import Strict
 from simulator.study.axes import Ends, Values
 from simulator.study.equal_loss import EqualLoss
@@ -131,7 +132,27 @@ class Plan(Common):
     )
     precision: tuple[PrecisionChoice, ...] = Field((PrecisionChoice(),), min_length=1)
     max_num_seqs: tuple[Annotated[int, Field(gt=0)], ...] = Field((32, 128, 512), min_length=1)
-    objective: Literal["cost", "energy", "chips"] = Field("cost", description="USD, joules or chips: the least wins.")
+    max_num_batched_tokens: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        (), description="Tokens of a step, and so the chunks of prompts; the scenario's when left out."
+    )
+    placement: Literal["main", "auto"] = Field(
+        "main", description="auto: beside all in the main memory, the hottest bytes nearest where there are more tiers."
+    )
+    pools: bool = Field(
+        True,
+        description="Beside machines that do both: one kind for the prompts, one (or the same) for the answers.",
+    )
+    link: LinkChoice | None = Field(
+        None, description="Moves KV caches between them; left out: the `scale_out` of machines that have one."
+    )
+    objective: Literal["cost", "energy", "chips", "carbon"] = Field(
+        "cost",
+        description="USD, joules, chips, or CO2e of the electricity (machines left out): the least wins.",
+    )
+    grid: str = Field("world-2023", description="Whose electricity: world-2023, us-2023, france-2023 ...")
+    carbon_intensity: Annotated[Known, quantity("kg/J", zero=True)] | None = Field(
+        None, description="CO2e of the electricity, in the grid's place: 0.4 kg/kWh."
+    )
     growth: Ratio = Field(Known(1.0), description="Factor on the traffic.")
     day: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (), description="Load of each hour of a day, relative; the traffic is its mean, the fleet is made for its peak."
@@ -141,6 +162,10 @@ class Plan(Common):
     nodes: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, description="Most nodes, by profile.")
     verify: Annotated[int, Field(gt=0, le=50)] = Field(4, description="How many are simulated by events at once.")
     replications: Annotated[int, Field(gt=0, le=100)] = Field(1, description="Seeds that all must keep the SLO.")
+
+    def intensity(self, where: Where | None = None) -> Known:
+        """kg of CO2e a joule. Raise ProfileError for a grid that nobody knows."""
+        return self.carbon_intensity if self.carbon_intensity is not None else grid_carbon().of(self.grid, where)
 
 
 KINDS: dict[str, type[Common]] = {"sweep": Study, "crossover": Crossover, "plan": Plan}
