@@ -44,9 +44,9 @@ from simulator.progress import Progress, untold
 from simulator.provenance import label_counts, weakest
 from simulator.quantity import format_quantity
 from simulator.report.sample_result import SampleReport, SampleRun
-from simulator.scenario import MachineChoice, Traffic
+from simulator.scenario import MachineChoice
 from simulator.scenario.placement import is_automatic, placement
-from simulator.scenario.samples import AnySamples, Decode, Queries, SampleScenario
+from simulator.scenario.samples import AnySamples, Decode, SampleScenario
 from simulator.serve import machine_of, noting
 from simulator.stack.stack import Stacks
 from simulator.workload import workload
@@ -61,7 +61,13 @@ EVENT_TOKENS = 20_000
 TRAINING_TOKENS = 1.5e13
 """For what is said of a language model's quality."""
 
-BORROWED = "a layer of a recommender or solver has the overhead of one of the stack's language models; steps have none"
+SOFTWARE = {"hbm-gpu": "tensorrt-dlrm-2024", "dram-node": "pytorch-dlrm-2024"}
+"""What runs a recommender on a family of chips when the machine names no stack."""
+
+OPERATIONS_OF_A_LAYER = 16.0
+"""Products, norms, sums and copies of a layer of a language model, each with a barrier (llama.cpp; estimated)."""
+
+BORROWED = "the stack is of language models: its kernels price a recommender or solver, and `dispatch` each launch"
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
         problems += machine.parallelism.check(architecture, source.where(("machines",)))
     if problems:
         raise ScenarioError(problems)
-    queries = workload(_traffic(scenario.traffic), scenario.seed, beside, source.where(("traffic",)))
+    queries = workload(scenario.traffic.requests(), scenario.seed, beside, source.where(("traffic",)))
     cases: list[SampleCase] = []
     too_large: list[str] = []
     for index, model in enumerate(scenario.models):
@@ -125,7 +131,7 @@ def prepare(scenario: SampleScenario, source: Source, profiles: Sequence[Path] =
                 if isinstance(model, Decode):
                     cases += _decoding(model, language[index], choice, machine)
                 else:
-                    cases.append(_sampling(model, choice, machine, queries, scenario.max_batch))
+                    cases.append(_sampling(model, choice, machine, stacks, queries, scenario.max_batch))
             except CapacityError as error:
                 too_large.append(str(error.at(source.where(("machines", at)))))
     if too_large:
@@ -148,17 +154,18 @@ def _of_decoding(model: Decode, architecture: Architecture, source: Source, plac
     return found
 
 
-def _traffic(queries: Queries) -> Traffic:
-    """Queries as requests: their samples are the prompt, and one token answers."""
-    way: dict[str, Any] = {"request_rate": queries.request_rate, "concurrency": queries.concurrency}
-    given = {name: value for name, value in way.items() if value is not None} or {"offline": True}
-    return Traffic(isl=queries.samples, osl=1, requests=queries.queries, **given)
-
-
 def _sampling(
-    model: Recommender | Jacobi | Pinn, choice: MachineChoice, machine: Machine, queries: Workload, max_batch: int
+    model: Recommender | Jacobi | Pinn,
+    choice: MachineChoice,
+    machine: Machine,
+    stacks: Stacks,
+    queries: Workload,
+    max_batch: int,
 ) -> SampleCase:
     """A recommender under queries, or a solver's steps one after the other."""
+    own = SOFTWARE.get(machine.profile.family) if isinstance(model, Recommender) else None
+    if own is not None and choice.stack is None and not choice.stack_change:
+        machine = replace(machine, stack=stacks.load(own))
     layout = Parallelism(dp=machine.parallelism.chips)
     precision = choice.precision.over(model.precision)
     held = {t: count * precision.bytes_of(t) for t, count in model.parameters(layout).items()}
@@ -168,13 +175,14 @@ def _sampling(
     count = np.array([0.0, model.points_in_step]) if isinstance(model, SolverModel) else np.arange(max_batch + 1.0)
     work = add(cost_of(operation, machine) for operation in model.operations(count, layout, precision))
     stack = machine.stack
-    each = float(stack.layer_overhead) + float(stack.thread_overhead) * machine.cores
-    cost = _step(add([work, Amount({OVERHEAD: model.layer_count * each})]).times(count > 0), machine, 0.0, max_batch)
+    each = float(stack.dispatch) + float(stack.thread_overhead) / OPERATIONS_OF_A_LAYER * machine.cores
+    cost = _step(add([work, Amount({OVERHEAD: model.launches * each})]).times(count > 0), machine, 0.0, max_batch)
     requests = _iterations(model.iterations) if isinstance(model, SolverModel) else queries
     units = model.points_in_step if isinstance(model, SolverModel) else 1
     limits = BatchLimits(1, 1) if solver else BatchLimits(max_batch, max_batch)
+    warnings = () if stack.name in SOFTWARE.values() else (BORROWED,)
     return SampleCase(
-        choice, machine, model, model.title, model.unit, precision, cost, requests, limits, units, warnings=(BORROWED,)
+        choice, machine, model, model.title, model.unit, precision, cost, requests, limits, units, warnings=warnings
     )
 
 

@@ -16,7 +16,6 @@ from simulator.cost.product import product
 from simulator.cost.tier import Tier
 from simulator.model.number_format import FORMATS, SIXTEEN_BITS, tensor_class
 from simulator.model.operation import Array, Attention, Matmul
-from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.stack.stack import Stack, of_format
 
 ATTENTION_P = 4.0
@@ -119,7 +118,7 @@ def activation_bytes(operation: Matmul) -> Array:
 
 
 def _activations(operation: Matmul) -> np.ndarray:
-    return np.asarray(operation.m, dtype=float) * ((operation.n + operation.k) * ACTIVATION_BYTES)
+    return np.asarray(operation.m, dtype=float) * ((operation.n + operation.k) * operation.activation_bytes)
 
 
 def _weight_reads(operation: Matmul, machine: Machine) -> list[tuple[Tier, Array]]:

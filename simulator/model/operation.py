@@ -38,7 +38,8 @@ class Matmul:
     FLOPs 2*m*n*k; weight bytes groups*n*k*bytes(format). `tensor` names the class of the weights (for placement).
     Where tokens choose matrices, `chosen` of `choices` (on all chips) with a popularity rank^-zipf, a cache can hold
     the ones used most; choices = 0: every row uses every matrix. address_known, layers_before: of the choice, as of a
-    Gather; hops: rounds in which a far tier is waited for once the choice is made.
+    Gather; hops: rounds in which a far tier is waited for once the choice is made. activation_bytes: of a value that
+    goes in or comes out.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Matmul:
     address_known: str = "layer"
     layers_before: float = 0.0
     hops: float = 0.0
+    activation_bytes: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ class SampleModel(Strict):
 
     @property
     @abstractmethod
-    def layer_count(self) -> int:
-        """Layers, each of which costs the stack's time for a layer."""
+    def launches(self) -> float:
+        """Operations of a step that the software starts one by one."""
 
     @property
     @abstractmethod

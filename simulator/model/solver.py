@@ -47,9 +47,9 @@ class Jacobi(SolverModel):
         return prod(self.grid)
 
     @property
-    def layer_count(self) -> int:
+    def launches(self) -> float:
         """One kernel a sweep."""
-        return 1
+        return 1.0
 
     @property
     def precision(self) -> Precision:
@@ -95,9 +95,9 @@ class Pinn(SolverModel):
         return self.points
 
     @property
-    def layer_count(self) -> int:
-        """Hidden layers and the output."""
-        return self.depth + 1
+    def launches(self) -> float:
+        """Every matrix as often as the factor says, one kernel each with what is element-wise."""
+        return (self.depth + 1) * float(self.cost_factor)
 
     @property
     def precision(self) -> Precision:

@@ -87,6 +87,8 @@ def _over_batches(ax: Axes, runs: Summaries, label: str) -> None:
 
 def draw_bars(runs: Summaries) -> Figure:
     """For each model: throughput, samples a joule and what binds it, machine by machine."""
+    from matplotlib.patches import Patch
+
     models = list(dict.fromkeys(str(s["model"]) for s in runs))
     bounds = [bound for bound in BOUNDS if any(bound in (s["bound_by"] or {}) for s in runs)]
     most = max(sum(s["model"] == model for s in runs) for model in models)
@@ -105,8 +107,8 @@ def draw_bars(runs: Summaries) -> Figure:
                 ax.tick_params(labelsize=7)
             for ax in line[1:]:
                 ax.set_yticks(range(len(here)), labels=[""] * len(here))
-        handles = [axes[0][2].barh(0, 0, color=BOUNDS[bound], label=bound) for bound in bounds]
-        fig.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=7)
+        handles = [Patch(color=BOUNDS[bound], label=bound) for bound in bounds]
+        fig.legend(handles=handles, title="what binds", title_fontsize=8, loc="outside lower center", ncols=6)
         return fig
 
 
@@ -115,9 +117,12 @@ def _bars(ax: Axes, runs: Summaries, key: str, per: str) -> None:
     ax.barh([str(s["machine"]) for s in runs], values, height=0.7, color="#0072B2", linewidth=0)
     for y, value in enumerate(values):
         ax.text(value, y, f" {significant(value)}", va="center", fontsize=7)
+    from matplotlib.ticker import MaxNLocator
+
     ax.set_xlabel(f"{runs[0]['unit']}s {per}", fontsize=7)
     ax.set_xlim(0, 1.3 * max([*values, 1e-12]))
-    ax.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(lambda value, _: canvas.short(value))
 
 
 def _shares(ax: Axes, runs: Summaries, bounds: list[str]) -> None:
@@ -127,5 +132,4 @@ def _shares(ax: Axes, runs: Summaries, bounds: list[str]) -> None:
             share = float((s["bound_by"] or {}).get(bound, 0.0))
             ax.barh(y, share, left=left, height=0.7, color=BOUNDS[bound], linewidth=0)
             left += share
-    ax.set_xlim(0, 1)
-    ax.set_xlabel("share of the time", fontsize=7)
+    canvas.shares(ax, "what binds, share of the time")

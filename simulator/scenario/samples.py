@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from simulator.model.solver import Jacobi, Pinn
 from simulator.quantity import Rate
 from simulator.scenario.machine import MachineChoice
 from simulator.scenario.model import ModelChoice
-from simulator.scenario.traffic import Length
+from simulator.scenario.traffic import Length, Traffic
 from simulator.strict import Strict
 
 Count = Annotated[int, Field(gt=0)]
@@ -32,6 +32,12 @@ class Queries(Strict):
         if self.request_rate is not None and self.concurrency is not None:
             raise ValueError("traffic gives request_rate and concurrency; write one of them")
         return self
+
+    def requests(self) -> Traffic:
+        """The same as requests: the samples are the prompt, and one token answers."""
+        way: dict[str, Any] = {"request_rate": self.request_rate, "concurrency": self.concurrency}
+        given = {name: value for name, value in way.items() if value is not None} or {"offline": True}
+        return Traffic(isl=self.samples, osl=1, requests=self.queries, **given)
 
 
 class Decode(ModelChoice):

@@ -150,6 +150,10 @@ class Parameters(Block):
     key_scan: Overhead = Field(NONE, description="Per key of a sequence and layer in decode attention, at the least.")
     prefill_attention: Fraction = Field(description="Share of the 16-bit peak that prefill attention reaches.")
     layer_overhead: Overhead = Field(description="Per layer, whatever the chip and the tensor parallelism.")
+    dispatch: Overhead = Field(
+        Known(4e-6, "estimated", "recalled: a kernel of a CUDA graph starts in 2 us, one from a stream in 5 to 10 us"),
+        description="Per operation of a recommender or solver, which have no layers of a language model.",
+    )
     thread_overhead: Overhead = Field(NONE, description="Per layer and core (barriers of CPU stacks).")
     expert_overhead: dict[str, Overhead] = Field(
         default_factory=dict, description="Per layer with experts, by number format of the experts."
