@@ -128,16 +128,22 @@ def test_the_essays_bill(tmp_path: Path) -> None:
 
 
 def test_tables_in_dram_cost_a_step_little(tmp_path: Path) -> None:
-    """Rows known from token ids are fetched behind the layers before; the tables' bytes leave the chip for the host."""
+    """nanochat of 24 layers with 300 million rows of 128 values for all ranks of a node: a step grew by 1.6 % (its pull
+    request 854). Rows known from token ids are fetched behind the layers before; their gradients are rows too."""
     path = "scenarios/train-engram.yaml"
     found = run(*read_training(path, ("samples=1",)))
     plain, tables = (each.summary for each in found.runs)
-    assert 1.0 < tables["step_s"] / plain["step_s"] < 1.04
+    assert 1.008 < tables["step_s"] / plain["step_s"] < 1.024
+    assert tables["step_s"] == pytest.approx(1.10, rel=0.25)
+    parts = [each["step_by_part_s"]["accumulation"] for each in (plain, tables)]
+    assert parts[1] < 1.2 * parts[0]
     sheet = found.runs[1].sheet
-    assert sheet.host["table.1"] == pytest.approx(2 * 16 * 3.6e6 * 160 * 14 / 8, rel=0.01)
+    assert sum(sheet.host.values()) == pytest.approx(300e6 * 128 * 2 / 8)  # one copy of 72 GiB for the node
     near = run(*read_training(path, ("samples=1", "model[1].ffn[0].tier=null", "model[1].ffn[0].rows=200000")))
     assert not near.runs[1].sheet.host
     assert near.runs[1].summary["memory_bytes"] > plain["memory_bytes"]
+    moments = run(*read_training(path, ("samples=1", "precision.tables=adam", "model[1].ffn[0].rows=25000000")))
+    assert sum(moments.runs[1].sheet.host.values()) == pytest.approx(100e6 * 128 * 14 / 8)
 
 
 def test_offloading_frees_memory_and_takes_time(tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ class TrainingPrecision(Strict):
     master: Literal["fp32", "none"] = Field("fp32", description="Copy of the weights that the optimiser updates.")
     optimizer: Literal["adam", "adam_8bit", "adam_bf16", "sgd", "adafactor"] = "adam"
 
+    tables: Literal["adam", "rowwise"] = Field(
+        "adam", description="Optimiser of looked-up tables; rowwise: one number a row, updated on the chips."
+    )
+
+    @property
+    def row_state_bytes(self) -> float:
+        """Bytes of a value of a looked-up table that its optimiser keeps."""
+        return 12.0 if self.tables == "adam" else 0.0
+
     @property
     def gradient_bytes(self) -> float:
         """Bytes of a gradient."""

@@ -175,6 +175,7 @@ def _recipe(scenario: TrainingScenario, choice: TrainingMachineChoice) -> Recipe
         "none" if scenario.recompute == "auto" else scenario.recompute,
         gradient_bytes=precision.gradient_bytes,
         optimizer_bytes=precision.optimizer_bytes,
+        row_state_bytes=precision.row_state_bytes,
     )
 
 

@@ -141,12 +141,17 @@ def _offloaded(
     held: dict[str, float],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What stays on the chip, tables added, and what goes to the host. A table keeps weights and moments of every row;
-    of offloaded activations two layers stay."""
+    in the host's memory the chips of a node share one copy. Of offloaded activations two layers stay."""
     host: dict[str, float] = {}
     counts, _, _ = parameters_on_a_chip(architecture, layout)
+    cut = layout.of_one_stage()
+    sharing = max(1.0, min(machine.profile.node.chips, machine.chips) / (cut.tp * cut.dp))
     for name in sorted(looked_up(architecture)):
-        size = layers * counts.get(name, 0.0) * (recipe.weight_bytes + recipe.optimizer_bytes)
-        (host if name in machine.offloaded else held)[name] = size
+        size = layers * counts.get(name, 0.0) * (recipe.weight_bytes + recipe.row_state_bytes)
+        if name in machine.offloaded:
+            host[name] = size / sharing
+        else:
+            held[name] = size
     if "optimizer" in machine.offloaded:
         host["optimizer"] = held.pop("optimizer", 0.0)
     if "activations" in machine.offloaded:

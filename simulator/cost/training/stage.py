@@ -21,6 +21,7 @@ from simulator.model.training.micro_batch import (
     head_width,
     heads_on_a_chip,
     layer_operations,
+    looked_up,
     parameters_on_a_chip,
     sent_once,
 )
@@ -177,7 +178,8 @@ def _sum(pieces: Iterable[tuple[float, PassTime]]) -> PassTime:
 def mean_layer(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> PassTime:
-    """The mean over all layers, those that stay in 16 bits included; gradients of its parameters added in fp32."""
+    """The mean over all layers, those that stay in 16 bits included; gradients of its parameters added in fp32, but of
+    tables, of which single rows have one."""
     whole = architecture.layer_count
     wide = replace(recipe, precision=replace(recipe.precision, weights="bf16"))
     pieces = []
@@ -187,7 +189,8 @@ def mean_layer(
             pieces.append((share, layer_time(architecture, layer, asked, layout, machine)))
     if not recipe.frozen:
         counts, _, _ = parameters_on_a_chip(architecture, layout)
-        added = float(machine.stack.accumulation) * ACCUMULATED_BYTES * sum(counts.values()) / machine.bandwidth
+        dense = sum(count for name, count in counts.items() if name not in looked_up(architecture))
+        added = float(machine.stack.accumulation) * ACCUMULATED_BYTES * dense / machine.bandwidth
         pieces.append((1.0, PassTime(0.0, added, {"accumulation": added})))
     return _sum(pieces)
 

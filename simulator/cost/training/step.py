@@ -41,6 +41,9 @@ SLICE_BYTES = 4.0
 OPTIMIZER_BYTES = 34.0
 """Of a parameter that Adam in mixed precision reads and writes in a step (weights, gradient, master, two moments)."""
 
+ROW_BYTES = 8.0
+"""Of a value that an optimiser with one number a row updates: its fp32 gradient, itself read and written in 16 bits."""
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -73,9 +76,8 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
     send = send_seconds(architecture, recipe.micro, layout, machine) if layout.pp > 1 else 0.0
     each = np.array([stage.both for stage in found])
     pipeline = float(uniform_pipeline(each, count, layout.vpp, send, float(stack.pp_exposed)))
-    rows = row_update_seconds(architecture, recipe, layout, machine)
-    if looked_up(architecture) & machine.offloaded:
-        rows = max(0.0, rows - pipeline)  # the host writes behind the next step
+    rows, behind = row_update_seconds(architecture, recipe, layout, machine)
+    rows += max(0.0, behind - pipeline)  # the host writes behind the next step
     spread = max(1.0, machine.chips / machine.domain)
     return StepTime(
         found,
@@ -190,12 +192,19 @@ def optimizer_seconds(
 
 def row_update_seconds(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
-) -> float:
-    """Adam over the rows of tables that a step has read, where they lie."""
+) -> tuple[float, float]:
+    """(on the chips, in the host) over the rows of tables that a step has read: Adam where they lie; with one number a
+    row on the chip that has the gradients, from where rows in the host's memory are written back."""
     rows = rows_of_a_micro_batch(architecture, recipe.micro, layout, recipe.precision) * recipe.micro_batches(layout)
     values = rows / recipe.precision.bytes_of("ffn")
     if not values:
-        return 0.0
+        return 0.0, 0.0
+    share = float(machine.host.bandwidth) / machine.profile.node.chips
     away = bool(looked_up(architecture) & machine.offloaded)
-    rate = float(machine.host.bandwidth) / machine.profile.node.chips if away else machine.bandwidth
-    return OPTIMIZER_BYTES * values / rate
+    if recipe.row_state_bytes and away:
+        return 0.0, OPTIMIZER_BYTES * values / share
+    if recipe.row_state_bytes:
+        return OPTIMIZER_BYTES * values / machine.bandwidth, 0.0
+    size = recipe.weight_bytes * values
+    back = size / min(machine.host_link, share) if away else 0.0
+    return ROW_BYTES * values / machine.bandwidth, back

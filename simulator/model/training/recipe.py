@@ -28,6 +28,8 @@ class Recipe:
                  machine too; else a copy for each (all-to-all)
     overlap      whether the exchange of tokens between experts runs beside the computation of another micro-batch
     schedule     of the pipeline: how many micro-batches a stage holds at once
+    row_state_bytes  of a value of a table of which a step updates single rows: what its optimiser keeps (Adam 12; an
+                 optimiser with one number a row nearly nothing, and it works on the chip that has the gradients)
     *_bytes      of a parameter: the weight that layers read, its gradient, and what the optimiser keeps (Adam in mixed
                  precision: 4 of a master copy, 8 of two moments)
     """
@@ -47,6 +49,7 @@ class Recipe:
     weight_bytes: float = 2.0
     gradient_bytes: float = 4.0
     optimizer_bytes: float = 12.0
+    row_state_bytes: float = 12.0
 
     @property
     def micro(self) -> MicroBatch:
