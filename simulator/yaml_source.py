@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_origin
 
@@ -81,13 +82,20 @@ class Source:
         Missing keys on the way are made. Raises: error, when a part of the location leads through a scalar or
         past the end of a list.
         """
-        marks = _put(self.marks, location, parse_yaml(text, name, error).marks, Where(name), error)
-        return replace(self, data=marks.plain(), marks=marks)
+        new = _value(text, name, error)  # type: ignore[arg-type]  # of a class of errors, which has a hash
+        marks = _put(self.marks, location, new.marks, Where(name), error)
+        return replace(self, data=_with(self.data, location, new.data), marks=marks)
 
 
 def parse_yaml(text: str, name: str, error: type[InputError] = InputError) -> Source:
     """The data of YAML text; `name` stands for the file in messages, and `extends` is relative to its folder."""
     return _finished(_parse(text, name, error), name, error, None)
+
+
+@lru_cache(maxsize=10_000)
+def _value(text: str, name: str, error: type[InputError]) -> Source:
+    """A value that lies over another one: studies lay the same ones over many places."""
+    return parse_yaml(text, name, error)
 
 
 def read_yaml(
@@ -279,6 +287,8 @@ def _plain(text: str) -> Any:
 
 
 def _finished(marks: Marked, path: str, error: type[InputError], find: Callable[[str], Path | None] | None) -> Source:
+    if not isinstance(marks.value, dict) or "extends" not in marks.value:
+        return Source(path, marks.plain(), marks, (path,))
     read: dict[Path, Marked] = {}
     marks = _extended(marks, path, error, find, (Path(path).resolve(),), read)
     below = [mark.where.file for mark in reversed(read.values())]  # a file is put there after those that it extends
@@ -342,6 +352,17 @@ def _tier(item: Marked) -> str | None:
     return tier.value if tier is not None and isinstance(tier.value, str) else None
 
 
+def _with(data: Any, location: Location, new: Any) -> Any:
+    """Plain data with another value at a location to which `_put` has found a way."""
+    if not location:
+        return new
+    part, rest = location[0], location[1:]
+    if isinstance(data, list) and isinstance(part, int):
+        return [*data[:part], _with(data[part], rest, new), *data[part + 1 :]]
+    inside = data or {}
+    return {**inside, part: _with(inside.get(part), rest, new)}
+
+
 def _put(mark: Marked, location: Location, new: Marked, where: Where, error: type[InputError]) -> Marked:
     if not location:
         return new
@@ -349,7 +370,7 @@ def _put(mark: Marked, location: Location, new: Marked, where: Where, error: typ
     if isinstance(mark.value, dict) or mark.value is None:
         items = dict(mark.value or {})
         items[part] = _put(items.get(part, Marked(None, where)), rest, new, where, error)
-        return replace(mark, value=items, keys={**mark.keys, part: where})
+        return Marked(items, mark.where, {**mark.keys, part: where}, mark.size)
     if not isinstance(mark.value, list):
         raise error(Problem(f"there is no '{part}' in a value that is no mapping and no list", where))
     if not isinstance(part, int) or not 0 <= part < len(mark.value):
@@ -357,4 +378,4 @@ def _put(mark: Marked, location: Location, new: Marked, where: Where, error: typ
         raise error(Problem(f"there is no item [{part}] in a list of {len(mark.value)}", where, mend))
     listed = list(mark.value)
     listed[part] = _put(listed[part], rest, new, where, error)
-    return replace(mark, value=listed)
+    return Marked(listed, mark.where, mark.keys, mark.size)

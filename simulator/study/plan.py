@@ -269,7 +269,7 @@ class _Bench:
                 "seed": self.scenario.seed + seed,
             }
         )
-        return Point({}, seed, 0, scenario, self.file, self.folders)
+        return Point({}, seed, 0, scenario, self.file, self.folders, "")
 
 
 def _faster(traffic: Traffic, factor: float) -> Traffic:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,25 +13,30 @@ from simulator.errors import Where
 from simulator.hardware.catalogue import Catalogue
 from simulator.quantity import in_si
 from simulator.report.plain import plain
-from simulator.scenario import AnyScenario, Scenario, any_scenario, changed, parts_of, value_at
+from simulator.scenario import AnyScenario, Money, Scenario, any_scenario, changed, parts_of, value_at
 from simulator.study.axes import Changes
 from simulator.study.equal_loss import Leveller
-from simulator.study.task import check_single, priced, run
+from simulator.study.task import check_single, run, terms
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import Marked, Source
+
+LOAD = ("traffic.", "seed")
+"""How keys begin that say what there is to do, and not by what it is done."""
 
 
 @dataclass(frozen=True)
 class Point:
     """A scenario of one model and one machine, and the values of the study's keys that led to it. Sample 0 holds the
-    numbers as they are known. `file` is where the scenario was written, for names beside it; `folders` come first."""
+    numbers as they are known. `file` is where the scenario was written, for names beside it; `folders` come first.
+    alike: equal for points of one study that differ in nothing but their traffic and seed."""
 
     values: Mapping[str, Any]
     replication: int
     sample: int
     scenario: AnyScenario
     file: str
-    folders: tuple[Path, ...] = ()
+    folders: tuple[Path, ...]
+    alike: str
 
     @property
     def serving(self) -> Scenario:
@@ -46,37 +51,48 @@ class Point:
         return Source(self.file, {}, Marked({}, Where(self.file)))
 
 
-def points_of(
-    base: Source,
-    changes: Changes,
-    replications: int,
-    uncertainty: Uncertainty,
-    catalogue: Catalogue,
-    folders: tuple[Path, ...],
-    at: Where,
-    leveller: Leveller | None = None,
-) -> Iterator[Point]:
-    """The points of one combination of values: every model on every machine, each with every seed and sample.
+@dataclass
+class Points:
+    """Makes the points of a scenario, `base`, with changes on top: every model on every machine, with every seed and
+    sample. `at` is where the study says what varies."""
 
-    Machines are priced on the basis that they have in common, as they are when the scenario runs as a whole. Raise
-    ScenarioError, named by the study's keys.
-    """
-    source = base
-    for key, value in changes.items():
-        source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{at}: {key}")
-    if leveller is not None:
-        source = leveller.levelled(source)
-    scenario = any_scenario(source)
-    check_single(scenario, at)
-    values = {key: _value(scenario, key, written) for key, written in changes.items()}
-    whole = priced(scenario, catalogue)
-    machines: tuple[Any, ...] = scenario.machines
-    for model, machine in product(scenario.models, machines):
-        for sample in range(uncertainty.samples + 1):
-            sampled = uncertainty.sample(machine, sample)
-            for replication in range(replications):
-                case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication}
-                yield Point(values, replication, sample, whole.model_copy(update=case), base.path, folders)
+    base: Source
+    replications: int
+    uncertainty: Uncertainty
+    catalogue: Catalogue
+    folders: tuple[Path, ...]
+    at: Where
+    leveller: Leveller | None = None
+    _terms: dict[str, Money | None] = field(default_factory=dict)
+
+    def of(self, changes: Changes) -> Iterator[Point]:
+        """The points of one combination of values. Machines are priced on the basis that they have in common, as they
+        are when the scenario runs as a whole. Raise ScenarioError, named by the study's keys."""
+        source = self.base
+        for key, value in changes.items():
+            source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{self.at}: {key}")
+        if self.leveller is not None:
+            source = self.leveller.levelled(source)
+        scenario = any_scenario(source)
+        check_single(scenario, self.at)
+        values = {key: _value(scenario, key, written) for key, written in changes.items()}
+        alike = repr([(key, value) for key, value in changes.items() if not key.startswith(LOAD)])
+        whole = self._priced(scenario, alike)
+        machines: tuple[Any, ...] = scenario.machines
+        for (m, model), (k, machine) in product(enumerate(scenario.models), enumerate(machines)):
+            for sample in range(self.uncertainty.samples + 1):
+                sampled = self.uncertainty.sample(machine, sample)
+                same = f"{alike} {m} {k} {sample}"
+                for replication in range(self.replications):
+                    case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication}
+                    one = whole.model_copy(update=case)
+                    yield Point(values, replication, sample, one, self.base.path, self.folders, same)
+
+    def _priced(self, scenario: AnyScenario, alike: str) -> AnyScenario:
+        """The scenario on the basis of all of its machines; what only differs in its load is on the same one."""
+        if alike not in self._terms:
+            self._terms[alike] = terms(scenario, self.catalogue)
+        return scenario.model_copy(update={"money": self._terms[alike]}) if self._terms[alike] else scenario
 
 
 def simulated(point: Point) -> dict[str, Any]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
-from simulator.scenario import Scenario
 from simulator.stack.stack import Stacks
 from simulator.study.axes import Changes
 from simulator.study.content import Contents
 from simulator.study.equal_loss import EqualLoss, Level, Leveller
-from simulator.study.point import Point, as_number, points_of
+from simulator.study.point import Point, Points, as_number
 from simulator.study.task import named
 from simulator.study.uncertainty import Uncertainty
 from simulator.yaml_source import read_yaml
@@ -44,7 +44,7 @@ class Row:
 class Space:
     """The rows that changes of a scenario make: every model on every machine, seeds and samples of each.
 
-    Keys are of all that a result depends on, or of the scenario alone where results are not kept.
+    Keys are of all that a result depends on, or mere places in the study where results are not kept.
     """
 
     def __init__(
@@ -59,33 +59,21 @@ class Space:
         equal: EqualLoss | None = None,
     ) -> None:
         """Raise InputError when the scenario cannot be read."""
-        self._base = read_yaml(scenario, error=ScenarioError)
+        base = read_yaml(scenario, error=ScenarioError)
         places = (*folders, scenario.resolve().parent)
-        self._folders, self._at, self._replications = tuple(folders), at, replications
-        self._catalogue = Catalogue(places)
-        seed = self._base.data.get("seed", 0) if isinstance(self._base.data, dict) else 0
-        self.uncertainty = Uncertainty(samples, seed if isinstance(seed, int) else 0, self._catalogue, Stacks(places))
-        self._key: Callable[[Any], str] = Contents(places).key if kept else Scenario.model_dump_json
+        catalogue = Catalogue(places)
+        seed = base.data.get("seed", 0) if isinstance(base.data, dict) else 0
+        self.uncertainty = Uncertainty(samples, seed if isinstance(seed, int) else 0, catalogue, Stacks(places))
+        self._key = _by_content(Contents(places)) if kept else _by_place()
         self._leveller = Leveller(equal, places, at) if equal else None
+        self._made = Points(base, replications, self.uncertainty, catalogue, tuple(folders), at, self._leveller)
         self._refused: InputError | None = None
         self.points: dict[str, Point] = {}
 
     def rows(self, changes: Changes) -> list[Row]:
         """The rows of one combination of values; their points are added to `points`."""
         try:
-            found = [
-                Row(point.values, point, self._key(point.scenario))
-                for point in points_of(
-                    self._base,
-                    changes,
-                    self._replications,
-                    self.uncertainty,
-                    self._catalogue,
-                    self._folders,
-                    self._at,
-                    self._leveller,
-                )
-            ]
+            found = [Row(point.values, point, self._key(point)) for point in self._made.of(changes)]
         except InputError as error:
             self._refused = self._refused or error
             values = {key: as_number(value) for key, value in changes.items()}
@@ -102,3 +90,12 @@ class Space:
         """Raise what is wrong when no point at all can run."""
         if self._refused is not None and not self.points:
             raise self._refused
+
+
+def _by_content(contents: Contents) -> Callable[[Point], str]:
+    return lambda point: contents.key(point.scenario)
+
+
+def _by_place() -> Callable[[Point], str]:
+    places = count()
+    return lambda _: str(next(places))

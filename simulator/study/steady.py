@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cost.amount import Amount
+from simulator.cost.money import MTOK
 from simulator.cost.steady import Replica, SteadyState
 from simulator.errors import RamwiseError
-from simulator.metrics.money import money_summary
 from simulator.model.quality import quality
 from simulator.scenario import Length, LogNormal, Uniform
 from simulator.serve import Case, prepare
@@ -29,8 +28,7 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
     """
     groups: dict[str, dict[str, Point]] = {}
     for key, point in points.items():
-        alike = point.serving.model_dump_json(exclude={"traffic", "seed"}, exclude_none=True)
-        groups.setdefault(alike + _odd_lengths(point), {})[key] = point
+        groups.setdefault(point.alike + _odd_lengths(point), {})[key] = point
     for group in groups.values():
         first = min(group.values(), key=_longest)
         try:
@@ -97,62 +95,62 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
             continue
         load = load / replicas
         state = replica.at_rate(load) if by_rate else replica.at_batch(load)
-        for place, index in enumerate(chosen):
-            found[index] = {**_summary(case, state, place, float(output[index])), "quality": expected}
+        for index, figures in zip(chosen, _summaries(case, state, output[chosen]), strict=True):
+            found[index] = {**figures, "quality": expected}
     return found
 
 
-def _summary(case: Case, state: SteadyState, at: int, output: float) -> dict[str, Any]:
-    """The figures of one point: of all replicas, and per output token."""
+def _summaries(case: Case, state: SteadyState, output: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The figures of each point: of all replicas, and per output token."""
     machine, replicas = case.machine, case.choice.replicas
     chip, node = machine.profile.chip, machine.profile.node
     chips = machine.parallelism.chips * replicas
-    rate = float(state.rate[at]) * replicas
+    rate = state.rate * replicas
     tokens = rate * output
-    power = chips * (float(chip.power.idle) + float(state.joules[at]) + float(node.power.base) / node.chips)
-    power *= float(node.power.pue)
-    steady = not bool(state.saturated[at])
-    seconds = {name: _at(value, at) for name, value in state.step.seconds.items()}
-    whole = sum(seconds.values())
-    money = money_summary(
-        case.hourly,
-        case.terms,
-        seconds=HOUR_S,
-        nodes=chips / node.chips,
-        joules=power * HOUR_S,
-        output_tokens=max(1, round(tokens * HOUR_S)),
-    )
-    step_s = float(state.step_s[at])
-    return {
+    power = chips * (float(chip.power.idle) + state.joules + float(node.power.base) / node.chips)
+    power = power * float(node.power.pue)
+    seconds = _columns(state.step.seconds, len(rate))
+    bounds = np.array([*seconds, None], dtype=object)
+    most = np.argmax(np.stack(list(seconds.values())), axis=0)
+    idle = np.sum(list(seconds.values()), axis=0) == 0
+    moved = np.sum(list(_columns(state.step.bytes, len(rate)).values()), axis=0)
+    nothing = np.full(len(rate), None, dtype=object)
+    held = ~state.saturated
+    money: list[Any] = [None] * len(rate)
+    if case.hourly is not None:
+        spent = sum(case.hourly.of(HOUR_S, chips / node.chips, power * HOUR_S).values())  # type: ignore[arg-type]
+        money = (spent / np.maximum(1, np.round(tokens * HOUR_S)) * MTOK).tolist()
+    same = {
         "hardware": machine.profile.name,
         "family": machine.profile.family,
         "stack": machine.stack.name,
         "chips": chips,
         "layout": str(machine.parallelism),
-        "saturated": not steady,
-        "sustainable_rate": None if steady else rate,
+    }
+    columns = {
+        "saturated": state.saturated,
+        "sustainable_rate": np.where(held, nothing, rate),
         "request_throughput": rate,
         "output_throughput": tokens,
         "output_throughput_per_chip": tokens / chips,
-        "ttft_mean_ms": float(state.first_s[at]) * 1e3 if steady else None,
-        "tpot_mean_ms": step_s * 1e3,
-        "e2el_mean_ms": (float(state.first_s[at]) + (output - 1) * step_s) * 1e3 if steady else None,
-        "running_mean": float(state.batch[at]) * replicas,
-        "utilisation": float(state.busy[at]),
+        "ttft_mean_ms": np.where(held, state.first_s * 1e3, nothing),
+        "tpot_mean_ms": state.step_s * 1e3,
+        "e2el_mean_ms": np.where(held, (state.first_s + (output - 1) * state.step_s) * 1e3, nothing),
+        "running_mean": state.batch * replicas,
+        "utilisation": state.busy,
         "average_power_w": power,
-        "energy_per_output_token_j": power / tokens if tokens else None,
-        "cost_per_mtok_usd": money["cost_per_mtok_usd"],
-        "bound_by": max(seconds, key=lambda name: seconds[name]) if whole else None,
-        "mbu": _moved(state.step, at) / step_s * float(state.busy[at]) / float(machine.memory.bandwidth),
+        "energy_per_output_token_j": np.where(tokens > 0, power / np.maximum(tokens, 1e-300), nothing),
+        "cost_per_mtok_usd": money,
+        "bound_by": bounds[np.where(idle, -1, most)],
+        "mbu": moved / state.step_s * state.busy / float(machine.memory.bandwidth),
     }
+    listed = [value.tolist() if isinstance(value, np.ndarray) else value for value in columns.values()]
+    for row in zip(*listed, strict=True):
+        yield {**same, **dict(zip(columns, row, strict=True))}
 
 
-def _at(value: Any, index: int) -> float:
-    return float(value[index]) if np.ndim(value) else float(value)
-
-
-def _moved(step: Amount, index: int) -> float:
-    return sum(_at(value, index) for value in step.bytes.values())
+def _columns(parts: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
+    return {name: np.broadcast_to(np.asarray(value, dtype=float), (count,)) for name, value in parts.items()}
 
 
 def _load(point: Point) -> dict[str, Any]:

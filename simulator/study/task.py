@@ -51,14 +51,14 @@ def named(model: Any) -> str:
     return str(model) if isinstance(model, str) or hasattr(model, "base") else str(model.title)
 
 
-def priced(scenario: AnyScenario, catalogue: Catalogue) -> AnyScenario:
-    """The scenario with the basis that all of its machines have in common, as when it runs as a whole."""
+def terms(scenario: AnyScenario, catalogue: Catalogue) -> Money | None:
+    """The terms of money with the basis that all machines of a scenario have in common; samples have none."""
     if isinstance(scenario, SampleScenario):
-        return scenario
+        return None
     if isinstance(scenario, Scenario):
-        return scenario.model_copy(update={"money": basis(scenario, catalogue)})
+        return basis(scenario, catalogue)
     owned = [catalogue.load(machine.hardware) for machine in scenario.machines]
-    return scenario.model_copy(update={"money": on_common_basis(scenario.money or Money(), owned)})
+    return on_common_basis(scenario.money or Money(), owned)
 
 
 def check_single(scenario: AnyScenario, at: Where) -> None:
