@@ -22,6 +22,7 @@ from math import comb
 import numpy as np
 
 from simulator.cost.amount import Amount, add
+from simulator.cost.crossing import crossing
 from simulator.cost.machine import Machine
 from simulator.cost.mean_step import joules_of, mean_step, seconds_of
 from simulator.model.architecture import Architecture
@@ -33,9 +34,6 @@ SMALLEST = 1e-9
 
 LEAST_STEPS = 1e-3
 """Of a request whose only token comes with its prefill: next to none."""
-
-ROUNDS = 30
-"""Halvings of the ratio that holds the batch: to 2e-8 of itself."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,14 @@ class Replica:
         """With `rate` requests a second on average, arriving at random."""
         wanted, most = self._shaped(rate)
         saturated = wanted >= most / (self.steps * self._step(most, 1.0)[1])
-        low, high = most * SMALLEST, most.copy()
-        for _ in range(ROUNDS):
-            middle = np.sqrt(low * high)
-            # In a batch of `middle` more requests finish than come: the batch that they keep is smaller.
-            enough = middle / (self.steps * self._step(_when_busy(middle), _busy(middle))[1]) >= wanted
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        batch = np.where(saturated, most, high)
+
+        def over(batch: np.ndarray) -> np.ndarray:
+            """Logarithm of how many more requests finish in a batch than come: then the batch that they keep is
+            smaller."""
+            finished = batch / (self.steps * self._step(_when_busy(batch), _busy(batch))[1])
+            return np.asarray(np.log(finished / np.where(saturated, 1.0, wanted)))
+
+        batch = np.where(saturated, most, crossing(over, most * SMALLEST, most, saturated))
         busy = np.where(saturated, 1.0, _busy(batch))
         step, seconds = self._step(np.where(saturated, most, _when_busy(batch)), busy)
         served = np.where(saturated, most / (self.steps * seconds), wanted)

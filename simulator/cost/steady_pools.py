@@ -21,10 +21,13 @@ import numpy as np
 from simulator.cost.amount import Amount
 from simulator.cost.machine import Machine
 from simulator.cost.mean_step import joules_of, mean_step, seconds_of
-from simulator.cost.steady import ROUNDS, Replica, SteadyState
+from simulator.cost.steady import Replica, SteadyState
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array
+
+ROUNDS = 30
+"""Halvings of what holds a batch or a rate: to 2e-8 of itself."""
 
 MOST_LOAD = 0.98
 """Beyond it a wait is that at this load: there is none that is steady at all of it."""
