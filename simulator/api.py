@@ -52,7 +52,8 @@ class Loaded:
 def load(path: str | Path, *changes: str) -> Loaded:
     """Read a scenario, a file or a packaged one, with changes on top: load("first", "limits.max_num_seqs=64"). Raise
     ScenarioError."""
-    path = find_scenario(str(path))
+    if not Path(path).suffix:
+        path = find_scenario(str(path))
     task = task_of(path)
     if task in TASKS:
         return Loaded(*read_samples(path, changes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +120,15 @@ def find_scenario(name: str, where: Where | None = None) -> Path:
     raise ScenarioError(unknown("scenario", name, packaged, where))
 
 
-def parts_of(key: str) -> list[str]:
+@cache
+def parts_of(key: str) -> tuple[str, ...]:
     """'machines[*].change."chip.memory.hbm.bandwidth"' -> machines, *, change, chip.memory.hbm.bandwidth."""
     parts = [quoted or plain for quoted, plain in _PARTS.findall(key)]
     for name in ("change", "stack_change"):  # what follows is a path in a profile or a stack, quoted or not
         if name in parts[:-1]:
             at = parts.index(name) + 1
-            return [*parts[:at], ".".join(parts[at:])]
-    return parts
+            return (*parts[:at], ".".join(parts[at:]))
+    return tuple(parts)
 
 
 def value_at(scenario: AnyScenario, key: str) -> Any:
@@ -145,7 +147,7 @@ def value_at(scenario: AnyScenario, key: str) -> Any:
 def _locations(key: str, data: Any) -> list[Location]:
     """Where a key such as 'machines[*].tp' stands."""
     found: list[tuple[Location, Any]] = [((), data)]
-    for part in parts_of(key.strip()) or [key]:
+    for part in parts_of(key.strip()) or (key,):
         if part == "*":
             found = [((*at, i), item) for at, below in found if isinstance(below, list) for i, item in enumerate(below)]
         else:

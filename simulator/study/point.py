@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,36 +63,47 @@ class Points:
     folders: tuple[Path, ...]
     at: Where
     leveller: Leveller | None = None
-    _terms: dict[str, Money | None] = field(default_factory=dict)
+    _terms: dict[str, dict[str, Money]] = field(default_factory=dict)
+    _last: list[tuple[str, str]] = field(default_factory=list)
+    _sources: list[Source] = field(default_factory=list)
 
     def of(self, changes: Changes) -> Iterator[Point]:
         """The points of one combination of values. Machines are priced on the basis that they have in common, as they
         are when the scenario runs as a whole. Raise ScenarioError, named by the study's keys."""
-        source = self.base
-        for key, value in changes.items():
-            source = changed(source, key, json.dumps(value, ensure_ascii=False), f"{self.at}: {key}")
+        source = self._source(changes)
         if self.leveller is not None:
             source = self.leveller.levelled(source)
         scenario = any_scenario(source)
         check_single(scenario, self.at)
         values = {key: _value(scenario, key, written) for key, written in changes.items()}
         alike = repr([(key, value) for key, value in changes.items() if not key.startswith(LOAD)])
-        whole = self._priced(scenario, alike)
+        money = self._money(scenario, alike)
         machines: tuple[Any, ...] = scenario.machines
         for (m, model), (k, machine) in product(enumerate(scenario.models), enumerate(machines)):
             for sample in range(self.uncertainty.samples + 1):
                 sampled = self.uncertainty.sample(machine, sample)
                 same = f"{alike} {m} {k} {sample}"
                 for replication in range(self.replications):
-                    case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication}
-                    one = whole.model_copy(update=case)
+                    case = {"model": model, "machines": (sampled,), "seed": scenario.seed + replication, **money}
+                    one = scenario.model_copy(update=case)
                     yield Point(values, replication, sample, one, self.base.path, self.folders, same)
 
-    def _priced(self, scenario: AnyScenario, alike: str) -> AnyScenario:
-        """The scenario on the basis of all of its machines; what only differs in its load is on the same one."""
+    def _source(self, changes: Changes) -> Source:
+        """The base with changes on top; what it has in common with the last one, from the first key on, is kept."""
+        wanted = [(key, json.dumps(value, ensure_ascii=False)) for key, value in changes.items()]
+        alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(wanted, self._last, strict=False)))
+        sources = self._sources[:alike] if self._last else []
+        for key, text in wanted[alike:]:
+            sources.append(changed(sources[-1] if sources else self.base, key, text, f"{self.at}: {key}"))
+        self._last, self._sources = wanted, sources
+        return sources[-1] if sources else self.base
+
+    def _money(self, scenario: AnyScenario, alike: str) -> dict[str, Money]:
+        """The basis of all machines of the scenario; what only differs in its load is on the same one."""
         if alike not in self._terms:
-            self._terms[alike] = terms(scenario, self.catalogue)
-        return scenario.model_copy(update={"money": self._terms[alike]}) if self._terms[alike] else scenario
+            found = terms(scenario, self.catalogue)
+            self._terms[alike] = {} if found is None else {"money": found}
+        return self._terms[alike]
 
 
 def simulated(point: Point) -> dict[str, Any]:
