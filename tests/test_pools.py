@@ -75,7 +75,7 @@ def pool_cases(draw: st.DrawFn) -> PoolCase:
                 draw(st.sampled_from([1, 1, 3])),
                 draw(st.sampled_from([0.0, 0.0, 0.7])),
             ),
-            KvLimits(room, size, 1),
+            KvLimits(room, size, 1, draw(st.sampled_from([0, need, 9 * need]))),
             draw(st.integers(1, 3)),
         ),
         LinkLimits(rate, draw(st.sampled_from([1e3, 1e30])), draw(st.sampled_from([0.0, 0.003])), 1.0, 5.0),
