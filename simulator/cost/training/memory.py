@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.offload import KEPT_LAYERS
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
 from simulator.model.saved import saved_bytes
@@ -141,7 +142,8 @@ def _offloaded(
     held: dict[str, float],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """What stays on the chip, tables added, and what goes to the host. A table keeps weights and moments of every row;
-    in the host's memory the chips of a node share one copy. Of offloaded activations two layers stay."""
+    in the host's memory the chips of a node share one copy. Of offloaded activations those of two layers stay, of one
+    micro-batch."""
     host: dict[str, float] = {}
     counts, _, _ = parameters_on_a_chip(architecture, layout)
     cut = layout.of_one_stage()
@@ -155,9 +157,9 @@ def _offloaded(
     if "optimizer" in machine.offloaded:
         host["optimizer"] = held.pop("optimizer", 0.0)
     if "activations" in machine.offloaded:
-        stay = min(1.0, 2.0 / layers)
-        host["activations"] = (1.0 - stay) * held["activations"]
-        held["activations"] *= stay
+        stay = min(held["activations"], KEPT_LAYERS * _layer(architecture, recipe, layout, machine))
+        host["activations"] = held["activations"] - stay
+        held["activations"] = stay
     return held, host
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.offload import KEPT_LAYERS, streamed
 from simulator.cost.training.operation import COMPUTE, Work, joined, price
 from simulator.model.architecture import Architecture, Layer
 from simulator.model.operation import Gather, Matmul
@@ -254,10 +255,11 @@ def stage_times(
             parts["fsdp"] += joint - compute
             forward, returning = forward * joint / compute, returning * joint / compute
         if "activations" in machine.offloaded:
-            carried = 2.0 * stage.layers * _saved(architecture, recipe, layout, machine)
-            late = max(0.0, carried / machine.host_link - forward - returning)
-            parts["offload"] += late
-            returning += late
+            away = max(0.0, stage.layers - KEPT_LAYERS) * _saved(architecture, recipe, layout, machine)
+            moved = away / machine.host_link
+            late = streamed(forward, moved) - forward, streamed(returning, moved) - returning
+            parts["offload"] += sum(late)
+            forward, returning = forward + late[0], returning + late[1]
         found.append(StageTime(stage, forward, returning, dict(parts), whole.flops))
     return tuple(found)
 

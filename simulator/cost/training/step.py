@@ -13,6 +13,7 @@ from math import log2
 import numpy as np
 
 from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.offload import host_update_seconds
 from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
 from simulator.model.parallelism import ACTIVATION_BYTES
@@ -87,7 +88,7 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
         pipeline * float(stack.jitter) * log2(spread),
         gradient_seconds(architecture, recipe, layout, machine),
         slice_seconds(architecture, recipe, layout, machine),
-        optimizer_seconds(architecture, recipe, layout, machine) + rows,
+        optimizer_seconds(architecture, recipe, layout, machine, found[0]) + rows,
     )
 
 
@@ -176,17 +177,16 @@ def slice_seconds(
 
 
 def optimizer_seconds(
-    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine, last: StageTime
 ) -> float:
-    """Adam over the shard of one chip; offloaded, on the host: gradients go down, weights come up, and the host's
-    memory moves what Adam reads and writes."""
+    """Adam over the shard of one chip, on the host where it is offloaded; `last`: the stage that ends last."""
     shared, experts = _trained(architecture, recipe, layout)
     if layout.zero:
         shared, experts = shared / layout.shards, experts / layout.expert_shards
     own = shared + experts
     if "optimizer" in machine.offloaded:
-        carried = (recipe.gradient_bytes + recipe.weight_bytes) * own / float(machine.host.link or 1.0)
-        return carried + OPTIMIZER_BYTES * own * machine.profile.node.chips / float(machine.host.bandwidth)
+        sizes = recipe.gradient_bytes, recipe.weight_bytes, OPTIMIZER_BYTES
+        return host_update_seconds(own, *sizes, last.backward, last.stage.layers, machine)
     return OPTIMIZER_BYTES * own / machine.bandwidth
 
 
