@@ -193,3 +193,51 @@ def test_a_narrow_terminal_still_says_which_run_is_which(tmp_path: Path) -> None
         assert "llama-3.1-8b on h100-sxm-8" in text
         assert "32: tp2 pp4 dp4" in text
         assert "…" not in text
+
+
+EXPERTS = """
+task: train
+model: qwen3-30b-a3b
+machines: [{hardware: b200-sxm-8, chips: 16, stack: megatron-bridge-2026-02, parallelism: {ep: 16, zero: 1}}]
+batch: {global_batch: 64, micro_batch: 1, sequence_length: 4096}
+precision: {matrices: fp8}
+recompute: [moe_act, layernorm]
+tokens: 1e9
+"""
+
+
+def test_what_a_script_sets(tmp_path: Path) -> None:
+    """Graphs, tokens sent once to a machine and a hidden exchange spare time; prediction of more tokens takes some."""
+    seconds = {
+        change: report(tmp_path, EXPERTS, *change.split()).runs[0].summary["step_s"]
+        for change in (
+            "",
+            "script.graphs=partial",
+            "script.graphs=full",
+            "script.exchange=once",
+            "script.overlap=false",
+            "script.predictors=1",
+            "script.adapters=16",
+            "script.wide_layers=8",
+        )
+    }
+    as_it_is = seconds[""]
+    assert seconds["script.graphs=full"] < seconds["script.graphs=partial"] < as_it_is
+    assert seconds["script.exchange=once"] < as_it_is < seconds["script.overlap=false"]
+    assert (
+        seconds["script.adapters=16"] < as_it_is < min(seconds["script.predictors=1"], seconds["script.wide_layers=8"])
+    )
+    assert report(tmp_path, EXPERTS).runs[0].summary["recompute"] == "layernorm + moe_act"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("recompute=[moe_actt]", "recompute"),
+        ("script.graphs=some", "none|partial|full"),
+        ("script.wide_layers=99", "wide_layers 99 are more than the 48 layers of qwen3-30b-a3b; write wide_layers: 48"),
+    ],
+)
+def test_mistakes_of_a_script_are_one_line(tmp_path: Path, change: str, message: str) -> None:
+    with pytest.raises(ScenarioError, match=message):
+        report(tmp_path, EXPERTS, change)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from simulator.model.training.recipe import Graphs
+from simulator.model.training.recompute import PartName
 from simulator.quantity import (
     Bandwidth,
     Dollars,
@@ -207,6 +209,19 @@ class Bill(Strict):
     electricity: DollarsPerJoule
 
 
+class ScriptChoice(Strict):
+    """What a training script sets beside layout, batch and number formats."""
+
+    graphs: Graphs = Field("none", description="Launched as captured graphs; partial: what comes before the experts.")
+    exchange: Literal["copies", "once"] = Field(
+        "copies", description="once: a rank and a machine get a token once (DeepEP), not for each of its experts."
+    )
+    overlap: bool = Field(True, description="The experts' exchange runs beside another micro-batch's computation.")
+    predictors: Annotated[int, Field(ge=0, le=8)] = Field(0, description="Modules of multi-token prediction.")
+    wide_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers kept in 16 bits.")
+    adapters: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="Rank of LoRA; 0: all weights are trained.")
+
+
 class TrainingScenario(Strict):
     """Models x machines, one recipe."""
 
@@ -218,7 +233,10 @@ class TrainingScenario(Strict):
     machines: tuple[TrainingMachineChoice, ...]
     batch: BatchChoice
     precision: TrainingPrecision = TrainingPrecision()
-    recompute: Literal["none", "selective", "full", "auto"] = Field("auto", description="auto: as little as fits.")
+    recompute: Literal["none", "selective", "full", "auto"] | tuple[PartName, ...] = Field(
+        "auto", description="auto: as little as fits. A list: these parts of a layer (Megatron's recompute_modules)."
+    )
+    script: ScriptChoice = ScriptChoice()
     schedule: Literal["auto", "gpipe", "1f1b", "interleaved", "zero_bubble", "dualpipe"] = Field(
         "auto", description="auto: interleaved where vpp is more than 1, else 1f1b."
     )

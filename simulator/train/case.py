@@ -18,7 +18,7 @@ from simulator.model.number_format import Precision
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import looked_up
 from simulator.model.training.recipe import Recipe
-from simulator.model.training.recompute import Recompute
+from simulator.model.training.recompute import PartName, Recompute
 from simulator.progress import Progress, untold
 from simulator.scenario import Money, TrainingScenario
 from simulator.scenario.model import build_model
@@ -114,6 +114,9 @@ def _case(
     progress: Progress,
 ) -> TrainingCase:
     recipe = _recipe(scenario, choice)
+    if recipe.wide_layers > model.layer_count:
+        what = f"wide_layers {recipe.wide_layers} are more than the {model.layer_count} layers of {model.name}"
+        raise InputError(Problem(what, None, f"write wide_layers: {model.layer_count} or less"))
     found: tuple[Candidate, ...]
     away = {tensor for tensor, tier in model.tiers if tier != machine.memory.tier}
     computed = sorted(away - looked_up(model))
@@ -126,7 +129,7 @@ def _case(
         raise InputError(unknown(f"tier of '{machine.profile.name}'", strange[0], [machine.memory.tier, *there]))
     machine = replace(machine, offloaded=machine.offloaded | away)
     micro = (scenario.batch.micro_batch,) if scenario.batch.micro_batch else MICRO_BATCHES
-    modes = RECOMPUTES if scenario.recompute == "auto" else (scenario.recompute,)
+    modes = RECOMPUTES if scenario.recompute == "auto" else (recipe.recompute,)
     given = None
     if choice.parallelism != "auto":
         given = _layout(choice.parallelism, machine, recipe)
@@ -166,17 +169,29 @@ def _schedule(scenario: TrainingScenario, layout: TrainingLayout) -> str:
 
 
 def _recipe(scenario: TrainingScenario, choice: TrainingMachineChoice) -> Recipe:
-    precision, batch = scenario.precision, scenario.batch
+    precision, batch, script = scenario.precision, scenario.batch, scenario.script
     return Recipe(
         choice.global_batch or batch.global_batch,
         float(batch.micro_batch or 1),
         batch.sequence_length,
         Precision(weights=precision.matrices, kv="bf16", embedding="bf16", head="bf16"),
-        "none" if scenario.recompute == "auto" else scenario.recompute,
+        _recompute(scenario.recompute),
+        script.adapters,
+        script.predictors,
+        script.wide_layers,
+        script.graphs,
+        script.exchange == "once",
+        script.overlap,
         gradient_bytes=precision.gradient_bytes,
         optimizer_bytes=precision.optimizer_bytes,
         row_state_bytes=precision.row_state_bytes,
     )
+
+
+def _recompute(choice: str | tuple[PartName, ...]) -> Recompute:
+    if isinstance(choice, tuple):
+        return frozenset(choice) or "none"
+    return next((mode for mode in RECOMPUTES if mode == choice), "none")
 
 
 def _layout(choice: ParallelismChoice, machine: TrainingMachine, recipe: Recipe) -> TrainingLayout:

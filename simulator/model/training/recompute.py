@@ -10,7 +10,8 @@ from typing import Literal
 from simulator.model.operation import Attention, Operation
 
 Mode = Literal["none", "selective", "full"]
-Recompute = Mode | frozenset[str]
+PartName = Literal["core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_act", "shared_experts"]
+Recompute = Mode | frozenset[PartName]
 """A mode, or names of PARTS."""
 
 
@@ -26,7 +27,7 @@ class Part:
 
 _EXPERTS = ("router", "routing", "experts", "shared experts", "to latent", "from latent")
 
-PARTS: dict[str, Part] = {
+PARTS: dict[PartName, Part] = {
     "core_attn": Part(None),
     "mla_up_proj": Part(
         ("query expansion", "latent expansion", "rotary"), outputs=("query expansion", "latent expansion")
@@ -46,7 +47,7 @@ PARTS: dict[str, Part] = {
 }
 
 
-def computed_again(operations: Iterable[Operation], parts: frozenset[str]) -> list[Operation]:
+def computed_again(operations: Iterable[Operation], parts: frozenset[PartName]) -> list[Operation]:
     """The operations of a forward pass that belong to these parts, each once."""
     chosen = [PARTS[name] for name in sorted(parts)]
     return [operation for operation in operations if any(_belongs(operation, part) for part in chosen)]
@@ -58,7 +59,7 @@ def _belongs(operation: Operation, part: Part) -> bool:
     return not isinstance(operation, Attention) and operation.name.startswith(part.operations)
 
 
-def forgotten(parts: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+def forgotten(parts: frozenset[PartName]) -> tuple[frozenset[str], frozenset[str]]:
     """Products whose inputs, and products whose outputs, need not be kept."""
     inputs = frozenset(name for part in parts for name in PARTS[part].inputs)
     return inputs, frozenset(name for part in parts for name in PARTS[part].outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from simulator.model.training.recipe import Graphs
-from simulator.model.training.recompute import Recompute
+from simulator.model.training.recompute import PARTS, Recompute
 from simulator.validation import aliases
 from simulator.validation.training.rows import TrainingRow
 
@@ -45,4 +45,4 @@ def script_of(row: TrainingRow) -> Script:
 
 def _recompute(text: str) -> Recompute:
     """A mode, nothing for none, or parts joined by plus signs."""
-    return MODES.get(text) or frozenset(part for part in text.split("+") if part) or "none"
+    return MODES.get(text) or frozenset(name for name in PARTS if name in text.split("+")) or "none"
