@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
+from simulator.validation import sparse
 from simulator.validation.compare import Place, Point
 from simulator.validation.leave_out import chips_left_out
 from simulator.validation.predict import predictions
@@ -34,14 +35,24 @@ class Inference:
 
     def points(self, rows: Sequence[Row]) -> Iterator[Point]:
         """Simulate every row that can be expressed; each as it is found."""
-        asked = {row.id: self._interpreter.ask(row) for row in rows}
+        parts = {row.id: sparse.members(row) for row in rows}
+        whole = [row for row in rows if not parts[row.id]]
+        asked = {row.id: self._interpreter.ask(row) for row in (*whole, *chain(*parts.values()))}
         if self._leave_out == "chip":
             asked |= chips_left_out([question for question in asked.values() if isinstance(question, Question)])
-        of = {row.id: row for row in rows}
-        refused = ((row.id, reason) for row in rows if isinstance(reason := asked[row.id], Reason))
+        of = {row.id: row for row in whole}
+        refused = ((id, reason) for id, reason in asked.items() if isinstance(reason, Reason))
         found = predictions(question for question in asked.values() if isinstance(question, Question))
+        several: dict[str, float | Reason] = {}
         for id, value in chain(refused, found):
-            yield self._point(of[id], asked[id], value)
+            if id in of:
+                yield self._point(of[id], asked[id], value)
+            else:
+                several[id] = value
+        for row in rows:
+            if parts[row.id]:
+                first = asked[parts[row.id][0].id]
+                yield self._point(row, first, sparse.mean([several[part.id] for part in parts[row.id]]))
 
     def _point(self, row: Row, asked: Question | Reason, value: float | Reason) -> Point:
         family, stack, _ = self.place(row)

@@ -18,7 +18,7 @@ from simulator.model.number_format import FORMATS, Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
-from simulator.validation import aliases, demand, mixed
+from simulator.validation import aliases, demand, mixed, sparse
 from simulator.validation.layout import NOT_STATED, layout_of, layouts_of_system, threads_of
 from simulator.validation.load import Arrivals, Load, requests_held, requests_within
 from simulator.validation.rows import UNITS, Reason, Row, amount, whole
@@ -133,7 +133,7 @@ class Interpreter:
         placed = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
         if placed is None:
             return Reason("computes on a host that the row does not name")
-        machine = placed
+        architecture, machine = sparse.in_host(architecture, precisions[0][1], placed, batch * longest)
         if static and not stages and _overfull(architecture, precisions[0][1], machine, batch, longest):
             if machine.placement != Placement():
                 return Reason("weights and KV cache do not fit")
@@ -245,7 +245,9 @@ class Interpreter:
 
     def _profile(self, row: Row) -> Profile | Reason:
         if row.hardware not in self._profiles:
-            found = self._named(mixed.chip_of(row.hardware)) or mixed.joined(row.hardware, self._named)
+            known = aliases.exact("chips", "hardware", row.hardware)
+            words = known["profile"] if known else row.hardware  # "i9-13900k + rtx-4090" is no profile's name
+            found = self._named(mixed.chip_of(words)) or mixed.joined(words, self._named)
             self._profiles[row.hardware] = found or Reason(f"no profile of {row.hardware}")
         return self._profiles[row.hardware]
 
@@ -266,6 +268,11 @@ class Interpreter:
         # "meta-llama/Llama-3.1-8B": a table that does not know the owner may know the model.
         known = (aliases.exact("models", "model", name) for name in (row.model, row.model.rpartition("/")[2]))
         entry = next((entry for entry in known if entry), None)
+        few = aliases.exact("sparse", "model", row.model)
+        if few is not None:
+            return sparse.sparse(load_model(few["zoo"], self._folders), few)
+        if sparse.members(row):
+            return Reason("a mean over several models")
         name = entry["zoo"] if entry else aliases.plain(row.model).rpartition("/")[2]
         if name not in self._known_models:
             return Reason(f"no model {row.model}")
