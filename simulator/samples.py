@@ -231,7 +231,8 @@ def _decoding(
 def _exits(
     model: Decode, architecture: Architecture, precision: Precision, machine: Machine, batch: int
 ) -> Exits | None:
-    """The ways of the model's tokens, with what each run of their layers costs; in a pipeline cut into its stages."""
+    """The ways of the model's tokens, with what each run of their layers costs; in a pipeline cut into its stages. Keys
+    that tokens which leave copy into the layers after are left out: less than 1 % of the time."""
     paths = model.depth.paths(architecture.layer_count) if model.depth and model.events else None
     if paths is None or model.events is None:
         return None
