@@ -188,7 +188,7 @@ def test_a_folder_that_may_not_be_written_is_refused_before_the_run(folder: Path
 WRAPPER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
-import simulator.serve as runs, simulator.report.charts as charts
+import simulator.serve.runs as runs, simulator.report.charts as charts
 import simulator.samples as samples, simulator.train.runs as training
 def told(name, function):
     def tell(*given, **named):
