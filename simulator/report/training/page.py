@@ -34,8 +34,8 @@ WHOLE = {
 }
 CAPTIONS = {
     "step": "Where the time of a step goes on the slowest stage",
-    "pipeline": "One step of the first run with a pipeline, stage by stage; what is white is bubble",
-    "scaling": "Throughput and mfu over chips; dashed: in proportion to chips",
+    "pipeline": "A step of the first run with a pipeline; white is bubble; thin: weights and gradients under way",
+    "scaling": "Throughput and mfu over chips; dashed: in proportion to them; ring: the step of a single run in events",
 }
 GB = 1e9
 
