@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, log
 
+from simulator.cost.collective import group_seconds
+from simulator.cost.training.domain import as_node
 from simulator.errors import CapacityError
 from simulator.hardware.memory import MemoryTier
 from simulator.hardware.profile import Profile
+from simulator.model.operation import Collective
+from simulator.quantity import Known
+from simulator.stack.parameters import Collectives
 from simulator.stack.stack import of_format
 from simulator.stack.training.stack import TrainingStack
 
@@ -77,45 +81,34 @@ class TrainingMachine:
     @cached_property
     def link(self) -> float:
         """B/s, per direction, that one chip reaches of its scale-up links together; infinite without a fabric."""
-        return self._links(self._axes)
-
-    @cached_property
-    def _axes(self) -> int:
-        """Axes of a torus or mesh; 0 of a switch."""
-        return sum(axis > 1 for axis in self.profile.node.fabric.axes or ())
-
-    def _links(self, axes: int) -> float:
-        """The same along so many axes, both ways of each."""
         fabric = self.profile.node.fabric
         if fabric.bandwidth is None:
             return float("inf")
-        ways = 2 * axes * int(fabric.links_per_axis) if self._axes else 1
+        axes = sum(axis > 1 for axis in fabric.axes or ())
+        ways = 2 * axes * int(fabric.links_per_axis) if axes else 1
         return float(fabric.bandwidth) * ways * float(self.stack.link)
-
-    def _axes_of(self, ranks: int) -> int:
-        """Axes that a block of so many neighbours spans in a slice that is as long along each."""
-        edge = self.domain ** (1.0 / self._axes)
-        return max(1, min(self._axes, ceil(log(ranks) / log(edge) - 1e-9))) if ranks > 1 and edge > 1 else 1
 
     @cached_property
     def network(self) -> float:
         """B/s, per direction, that one chip reaches of the network between scale-up domains."""
         return self.network_bandwidth * float(self.stack.network)
 
-    def ring(self, ranks: int, stride: int = 1) -> float:
-        """B/s of one chip in a collective of `ranks` chips, each `stride` chips from the next.
+    @cached_property
+    def _joined(self) -> Profile:
+        return as_node(self.profile, self.domain, self.network_override, float(self.stack.latency))
 
-        Inside a domain the link, on a torus the links along the axes that the group spans: tensor parallelism takes
-        the first ones, what lies across it the others. Over several domains the network cards of all members in a
-        domain work together, as far as the link carries.
+    @cached_property
+    def _software(self) -> Collectives:
+        return Collectives(launch=Known(0.0), bandwidth=self.stack.link, scale_out_bandwidth=self.stack.network)
+
+    def collective(self, pattern: str, size: float, ranks: int, stride: int = 1) -> float:
+        """Seconds of a collective of `size` bytes among `ranks` chips, each `stride` chips from the next (0 of one).
+
+        Raise CapacityError where they span domains without a network.
         """
-        inside = max(1, self.domain // stride)
-        if ranks <= inside and self._axes:
-            taken = self._axes_of(stride) if stride > 1 else 0
-            return self._links(max(1, min(self._axes_of(ranks), self._axes - taken)))
-        if ranks <= inside:
-            return self.link
-        return min(self.link, self.network * min(ranks, inside)) if inside > 1 else self.network
+        if ranks <= 1 or size <= 0.0:
+            return 0.0
+        return float(group_seconds(Collective("", pattern, size, ranks, 1.0, stride), self._joined, self._software))
 
     def path(self, ranks: int, stride: int = 1) -> str:
         """NEAR or FAR: what carries such a collective."""

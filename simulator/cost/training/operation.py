@@ -184,19 +184,15 @@ def _attention(
 
 
 def _collective(operation: Collective, machine: TrainingMachine, layout: TrainingLayout) -> tuple[str, float]:
-    """("tp", "ep" or "cp", seconds) with S bytes over n chips:
-
-    all-reduce 2(n-1)/n S / link + 2(n-1) latency; gather and scatter half of it; all-to-all as `_exchanged`, links and
-    network at once, + latency; ring of keys S / link + (n-1) latency.
-    """
+    """("tp", "ep" or "cp", seconds): all-to-all as `_exchanged`, links and network at once; a ring hands its part on
+    n - 1 times; what tensor parallelism sums, gathers and scatters as cost/collective says."""
     n, size, latency = operation.group, float(operation.bytes), float(machine.stack.latency)
     if operation.pattern == "all_to_all":
         near, far = _exchanged(operation, min(n, machine.domain))
         return "ep", max(near / machine.link, far / machine.network if far else 0.0) + latency
     if operation.pattern == "ring":
-        return "cp", size / machine.ring(n, layout.tp) + latency * (n - 1)
-    passes = 2.0 if operation.pattern == "all_reduce" else 1.0
-    return "tp", passes * (n - 1) * (size / n / machine.ring(n) + latency)
+        return "cp", (n - 1) * machine.collective("send_receive", size / (n - 1), n, layout.tp)
+    return "tp", machine.collective(operation.pattern, size, n)
 
 
 def _exchanged(operation: Collective, inside: int) -> tuple[float, float]:

@@ -33,8 +33,8 @@ FLOOR_P, OVERLAP_P = 3.0, 6.0
 ACCUMULATED_BYTES = 8.0
 """Adding a gradient in fp32: read and written."""
 
-GATHERED_BYTES = 6.0
-"""Of a parameter in a micro-batch of FSDP: two gathers and one scatter, 16 bits each."""
+GATHERED_BYTES = 2.0
+"""Of a parameter in each of FSDP's transfers of a micro-batch, two gathers and one scatter: 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -286,4 +286,8 @@ def fsdp_seconds(architecture: Architecture, layout: TrainingLayout, machine: Tr
     """FSDP's transfers of one micro-batch on a stage, over the chips that share its weights."""
     counts, table, top = parameters_on_a_chip(architecture, layout)
     held = stage.layers * sum(counts.values()) + stage.embedding * table + stage.head * top
-    return GATHERED_BYTES * held / machine.ring(layout.shards, layout.tp)
+    once = GATHERED_BYTES * held
+    gathered, scattered = (
+        machine.collective(pattern, once, layout.shards, layout.tp) for pattern in ("all_gather", "reduce_scatter")
+    )
+    return 2.0 * gathered + scattered

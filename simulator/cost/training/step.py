@@ -30,8 +30,8 @@ from simulator.model.training.recipe import Recipe
 SEND_LATENCY = 10e-6
 """Of a message between stages (recalled: NCCL point to point over a network)."""
 
-REDUCED_BYTES = 6.0
-"""Of a parameter and step: 4 reduced in fp32, 2 gathered in 16 bits."""
+REDUCED_BYTES, WEIGHT_BYTES = 4.0, 2.0
+"""Of a parameter and step: its gradient reduced in fp32, and itself gathered in 16 bits."""
 
 GATHERED_SHARE = 2.0 / 6.0
 """Of them gathered; the rest is reduced."""
@@ -145,14 +145,15 @@ def exchange_seconds(
         copies, stride = ranks // layout.shards, layout.tp * layout.shards
         if copies == 1:
             return {}
-        size = SLICE_BYTES * (shared + experts) / layout.shards * 2.0 * (copies - 1) / copies
-        return {machine.path(copies, stride): size / machine.ring(copies, stride)}
+        size = SLICE_BYTES * (shared + experts) / layout.shards
+        return {machine.path(copies, stride): machine.collective("all_reduce", size, copies, stride)}
     found: dict[str, float] = defaultdict(float)
     groups = ((shared, ranks, layout.tp), (experts, layout.expert_shards, layout.ep))
     for held, copies, stride in groups:
         if held and copies > 1:
-            size = REDUCED_BYTES * held * (copies - 1) / copies
-            found[machine.path(copies, stride)] += size / machine.ring(copies, stride)
+            reduced = machine.collective("reduce_scatter", REDUCED_BYTES * held, copies, stride)
+            gathered = machine.collective("all_gather", WEIGHT_BYTES * held, copies, stride)
+            found[machine.path(copies, stride)] += reduced + gathered
     return dict(found)
 
 
