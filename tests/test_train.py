@@ -241,3 +241,15 @@ def test_what_a_script_sets(tmp_path: Path) -> None:
 def test_mistakes_of_a_script_are_one_line(tmp_path: Path, change: str, message: str) -> None:
     with pytest.raises(ScenarioError, match=message):
         report(tmp_path, EXPERTS, change)
+
+
+def test_slices_reduce_over_the_data_centre_network() -> None:
+    """PaLM on two pods: the closed form, of which what is hidden runs beside the last backward pass."""
+    (found,) = run(*read_training("scenarios/palm-6144.yaml", ("samples=1",))).runs
+    between = [each for each in found.record.carried if each.name == "gradients between slices"]
+    assert {each.link for each in between} == {"network"}
+    assert found.record.seconds - found.record.pipeline_s == pytest.approx(found.step.slices, rel=0.01)
+    last = max(each.end_s for each in found.record.slices)
+    assert sum(each.end_s <= last for each in between) == len(between) - 2  # the last bucket, and what is exposed
+    assert found.summary["step_by_part_s"]["slices"] == pytest.approx(0.2488, rel=1e-3)
+    assert 0.44 < found.summary["mfu"] < 0.48  # 46.2 % in the paper

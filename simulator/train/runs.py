@@ -59,7 +59,7 @@ def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress 
         cost,
         pipeline=record.pipeline_s,
         jitter=cost.jitter * record.pipeline_s / cost.pipeline,
-        gradients=record.seconds - record.pipeline_s,
+        gradients=record.seconds - record.pipeline_s - cost.slices,
     )
     power = run_power(cost, case.machine)
     tokens_a_step = case.recipe.global_batch * case.recipe.length

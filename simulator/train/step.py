@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from simulator.cost.training.machine import FAR, NEAR, TrainingMachine
-from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds
+from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, slice_seconds
 from simulator.cost.training.traffic import stage_traffic
 from simulator.engine.exchange import Exchange
 from simulator.engine.pipeline import PipelineRecord, StageWork
@@ -45,9 +45,10 @@ def step_events(
 def _exchanges(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> tuple[tuple[Exchange, ...], tuple[Exchange, ...]]:
-    """Weights gathered before, gradients reduced after the passes of the fullest stage, at the stack's exposed share.
+    """Weights gathered before, gradients reduced after the passes of the fullest stage, at the stack's exposed shares.
 
     With hybrid sharding the copies of the shards reduce gradients alone: weights are gathered in every micro-batch.
+    Slices of a TPU reduce theirs over the data-centre network, whose share is another one.
     """
     exposed = float(machine.stack.dp_exposed)
     gathered = 0.0 if layout.zero == 3 else GATHERED_SHARE
@@ -55,7 +56,10 @@ def _exchanges(
         Exchange("gradients", link, seconds, exposed)
         for link, seconds in exchange_seconds(architecture, recipe, layout, machine).items()
     ]
-    return (
-        tuple(replace(each, name="weights", seconds=gathered * each.seconds) for each in found if gathered),
-        tuple(replace(each, seconds=(1.0 - gathered) * each.seconds) for each in found),
-    )
+    gather = tuple(replace(each, name="weights", seconds=gathered * each.seconds) for each in found if gathered)
+    reduce = tuple(replace(each, seconds=(1.0 - gathered) * each.seconds) for each in found)
+    between = slice_seconds(architecture, recipe, layout, machine)
+    if between:
+        share = float(machine.stack.dcn_exposed)
+        reduce += (Exchange("gradients between slices", FAR, between / share, share),)
+    return gather, reduce

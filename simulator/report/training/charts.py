@@ -41,7 +41,7 @@ PARTS = {
     "other": "#444444",
 }
 PASSES = {"F": "#56B4E9", "B": "#D55E00", "W": "#E69F00"}
-EXCHANGES = {"weights": PARTS["fsdp"], "gradients": PARTS["slices"]}
+EXCHANGES = {"weights": PARTS["fsdp"], "gradients": PARTS["gradients"], "gradients between slices": PARTS["slices"]}
 SHOWN = 12  # micro-batches in the stage-by-stage picture, beside those that fill the pipeline
 
 

@@ -91,12 +91,11 @@ def _heads(process: int, run: TrainingRun, threads: dict[int, str]) -> list[Even
 
 
 def _tail(process: int, run: TrainingRun) -> list[Event]:
-    """What follows the pipeline on every stage: waiting for stragglers, gradients of other slices, the optimiser."""
+    """What follows the pipeline on every stage: waiting for others (jitter), and the optimiser."""
     step, now = run.step, run.record.seconds
     events: list[Event] = []
     stretches = (
-        ("stragglers", step.pipeline + step.jitter - run.record.pipeline_s),
-        ("gradients between slices", step.slices),
+        ("jitter", step.jitter),
         ("optimizer", step.optimizer),
     )
     for name, seconds in stretches:
