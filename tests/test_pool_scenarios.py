@@ -145,3 +145,19 @@ def test_the_numbers_of_both_machines_are_sampled(tmp_path: Path) -> None:
     sampled = uncertain.sample(scenario.machines[0], 1)
     assert sampled.prefill is not None
     assert sampled.prefill.stack_change == sampled.stack_change != {}
+
+
+def test_layers_that_move_early_leave_one_to_wait_for(tmp_path: Path) -> None:
+    """A link of 1 GB/s: of the 32 layers 31 have moved when the prompt is done, or most of them."""
+    link = ", link: {bandwidth: 1 GB/s, overlapped: OVERLAPPED}}"
+    after, beside = (
+        reported(chat(tmp_path, TWO[:-1] + link.replace("OVERLAPPED", word))).runs[0].summary
+        for word in ("false", "true")
+    )
+    assert beside["transfer"]["transfer_alone_mean_ms"] == pytest.approx(
+        after["transfer"]["transfer_alone_mean_ms"] / 32
+    )
+    assert beside["transfer"]["bytes"] == after["transfer"]["bytes"]
+    assert beside["ttft_mean_ms"] < after["ttft_mean_ms"]
+    parts = [beside["transfer"][f"{name}_mean_ms"] for name in ("queue", "prefill", "wait", "transfer")]
+    assert sum(parts) == pytest.approx(beside["ttft_mean_ms"])

@@ -23,8 +23,8 @@ from simulator.engine.records import RunRecords, TransferRecords
 from simulator.engine.traffic import Workload
 from simulator.metrics.steady import littles_law
 
-EVENTS = 9
-"""Most events a request: four in either pool, and its transfer."""
+EVENTS = 14
+"""Most events a request: four in either pool, those of two transfers and their latencies, two for the ways between."""
 
 STEP_S = 0.01
 
@@ -74,11 +74,19 @@ def pool_cases(draw: st.DrawFn) -> PoolCase:
                 draw(st.sampled_from([16, 64, 512])),
                 draw(st.sampled_from([1, 1, 3])),
                 draw(st.sampled_from([0.0, 0.0, 0.7])),
+                draw(st.booleans()),
             ),
             KvLimits(room, size, 1, draw(st.sampled_from([0, need, 9 * need]))),
             draw(st.integers(1, 3)),
         ),
-        LinkLimits(rate, draw(st.sampled_from([1e3, 1e30])), draw(st.sampled_from([0.0, 0.003])), 1.0, 5.0),
+        LinkLimits(
+            rate,
+            draw(st.sampled_from([1e3, 1e30])),
+            draw(st.sampled_from([0.0, 0.003])),
+            1.0,
+            5.0,
+            draw(st.sampled_from([0, 1, 4])),
+        ),
         draw(st.sampled_from(["round_robin", "least_outstanding"])),
     )
 
@@ -101,8 +109,12 @@ def test_every_request_ends_once_and_no_token_or_byte_is_lost(case: PoolCase) ->
     assert done.completed.all()
     assert np.all(done.arrival_s <= done.scheduled_s)
     assert np.all(done.scheduled_s < moved.prefilled_s)
-    assert np.all(moved.prefilled_s[several] <= moved.sent_s[several])
-    assert np.all(moved.sent_s[several] <= moved.arrived_s[several])  # a tick may be lost in seconds
+    if case.link.layers:
+        assert np.array_equal(moved.sent_s[several], done.scheduled_s[several])
+    else:
+        assert np.all(moved.prefilled_s[several] <= moved.sent_s[several])
+    # A tick may be lost in seconds.
+    assert np.all(np.maximum(moved.prefilled_s, moved.sent_s)[several] <= moved.arrived_s[several])
     assert np.array_equal(done.first_token_s, np.where(several, moved.arrived_s, moved.prefilled_s))
     assert np.array_equal(done.first_token_s == done.finish_s, ~several)
     assert (steps.outputs * steps.steps).sum() == done.output_tokens.sum()
@@ -118,7 +130,9 @@ def test_every_request_ends_once_and_no_token_or_byte_is_lost(case: PoolCase) ->
         # Time in decode from two sides: what steps saw of sequences, and what these saw of steps and of waiting.
         in_decode = (done.finish_s - done.first_token_s).sum()
         assert np.dot(run.gaps.seconds, run.gaps.count) == pytest.approx(in_decode, rel=1e-9, abs=1e-9)
-    assert run.events <= EVENTS * (len(done) + int(done.preemptions.sum())) + 2 * int(several.sum()) ** 2
+    bends = 2 * sum(window is not None for window in case.decode.step.windows)
+    shared = 4 * int(several.sum()) ** 2  # each that begins or ends anew times those beside it
+    assert run.events <= (EVENTS + bends) * (len(done) + int(done.preemptions.sum())) + shared
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -215,3 +229,25 @@ def test_long_runs_keep_classes_of_gaps_without_those_of_moved_caches() -> None:
     classed = token_gaps(run.steps, late, exact_steps=0)
     assert classed.count.sum() == run.gaps.count.sum()
     assert np.dot(classed.seconds, classed.count) == pytest.approx(np.dot(run.gaps.seconds, run.gaps.count), rel=1e-12)
+
+
+def test_layers_move_while_the_next_are_computed() -> None:
+    """Ten layers of a second each in all: nine go beside a prompt of 20 seconds, the last one after it."""
+    prompt = Pool(constant_step(1.0), BatchLimits(8, 5), ROOMY)  # 100 tokens in steps of 5
+    decode = Pool(constant_step(STEP_S), BatchLimits(8, 512), ROOMY)
+    link = LinkLimits(10.0, 10.0, 0.25, 1.0, layers=10)
+    beside = PoolCase(requests(0.0, 100, 5), prompt, decode, link).run()
+    assert transfers(beside).arrived_s[0] == pytest.approx(20.0 + 0.25 + 1.0)
+    assert transfers(beside).arrived_s[0] - transfers(beside).prefilled_s[0] == pytest.approx(link.seconds(100))
+    after = PoolCase(requests(0.0, 100, 5), prompt, decode, replace(link, layers=0)).run()
+    assert transfers(after).arrived_s[0] == pytest.approx(20.0 + 0.25 + 10.0)
+    slow = PoolCase(requests(0.0, 100, 5), prompt, decode, replace(link, send=2.0)).run()
+    assert transfers(slow).arrived_s[0] == pytest.approx(45.0 + 0.25 + 5.0 + 0.25)  # the link holds the prompt up
+
+
+def test_room_is_kept_from_before_a_prompt_whose_layers_move_meanwhile() -> None:
+    """The decode cache holds one request: the second prompt begins when the first answer has ended."""
+    prompt = Pool(constant_step(STEP_S), BatchLimits(8, 512), ROOMY)
+    decode = replace(prompt, kv=KvLimits(15, 10))
+    run = PoolCase(requests([0.0, 0.0], 100, 21), prompt, decode, replace(FAST, layers=4)).run()
+    np.testing.assert_allclose(run.requests.scheduled_s, [0.0, run.requests.finish_s[0]], rtol=1e-9)

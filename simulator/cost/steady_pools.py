@@ -105,11 +105,17 @@ class Pools:
     receive: float
     latency: float
     size: Array
+    layers: int = 0
 
     @property
     def move_s(self) -> Array:
-        """Of a cache that shares the link with no other."""
-        return self.latency + np.asarray(self.size) / min(self.send, self.receive)
+        """From the end of a prompt until its cache is there, where it shares the link with no other. Of `layers` all
+        but the last move while the prompt is computed, as far as the link keeps up."""
+        whole = np.asarray(self.size) / min(self.send, self.receive)
+        if not self.layers:
+            return self.latency + whole
+        last = whole / self.layers
+        return self.latency + last + np.maximum(whole - last + self.latency - self.prefill.alone_s, 0.0)
 
     def holds(self) -> dict[str, np.ndarray]:
         """Requests a second that each part holds: prefill, decode, link."""

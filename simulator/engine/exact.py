@@ -80,6 +80,14 @@ class ExactReplica:
     def _wanted(self, sequence: Sequence, chunk: int) -> int:
         return self._kv.held(sequence.computed + chunk)
 
+    def _promised(self) -> list[Sequence]:
+        """Those for which the cache keeps room to their end, where whole requests are admitted."""
+        return self._running
+
+    def _whole_fits(self, sequence: Sequence) -> bool:
+        together = [*self._promised(), sequence]
+        return not self._batch.whole or sum(self._kv.held(s.prompt + s.output) for s in together) <= self._kv.blocks
+
     def _admit_others(self, free: int, preempted: bool, now: int) -> None:
         """Those that take blocks and no part in the step."""
 
@@ -126,8 +134,7 @@ class ExactReplica:
             chunk = min(sequence.target - sequence.computed, tokens)
             if self._wanted(sequence, chunk) > free:
                 break
-            together = [*self._running, sequence]
-            if limits.whole and sum(held(s.prompt + s.output) for s in together) > self._kv.blocks:
+            if not self._whole_fits(sequence):
                 break
             self._running.append(self._waiting.pop(0))
             self._swap.give_back(held(sequence.computed))

@@ -12,6 +12,10 @@ from simulator.engine.sequence import Sequence
 class ExactPrefillReplica(ExactReplica):
     """As `PrefillReplica`."""
 
+    def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
+        super().__init__(*arguments)
+        self._on_admit = on_admit
+
     def release(self, sequence: Sequence, now: int) -> bool:
         """As `PrefillReplica.release`."""
         self._holding = [each for each in self._holding if each.id != sequence.id]
@@ -24,6 +28,8 @@ class ExactPrefillReplica(ExactReplica):
 
     def _admit_others(self, free: int, preempted: bool, now: int) -> None:
         self.journal.book_free(free)
+        for sequence in [each for each in self._running if not each.computed]:
+            self._on_admit(sequence, now)
 
 
 class ExactDecodeReplica(ExactReplica):
@@ -50,7 +56,10 @@ class ExactDecodeReplica(ExactReplica):
         return idle
 
     def _seated(self) -> int:
-        return len(self._running) + len(self._holding)
+        return len(self._promised())
+
+    def _promised(self) -> list[Sequence]:
+        return self._running + self._holding
 
     def _begin(self, now: int) -> None:
         for sequence in self._arrived:
@@ -66,7 +75,7 @@ class ExactDecodeReplica(ExactReplica):
     def _admit_others(self, free: int, preempted: bool, now: int) -> None:
         while not (preempted or self._waiting) and self._remote and self._seated() < self._batch.max_num_seqs:
             sequence = self._remote[0]
-            if self._kv.held(sequence.prompt) > free:
+            if self._kv.held(sequence.prompt) > free or not self._whole_fits(sequence):
                 break
             free -= self._kv.held(sequence.prompt)
             sequence.computed = sequence.prompt

@@ -21,21 +21,29 @@ Arrived = Callable[[int], None]
 
 @dataclass(frozen=True)
 class LinkLimits:
-    """send, receive: B/s of one replica at either end; latency: s; what a cache holds: bytes a token, and besides."""
+    """send, receive: B/s of one replica at either end; latency: s; what a cache holds: bytes a token, and besides.
+
+    layers: of a cache that moves while its prompt is computed, all but the last of so many; 0: it moves after that.
+    """
 
     send: float
     receive: float
     latency: float
     token_bytes: float
     fixed_bytes: float = 0.0
+    layers: int = 0
 
     def size(self, tokens: int) -> float:
         """Bytes of the cache of so many tokens."""
         return self.fixed_bytes + self.token_bytes * tokens
 
+    def after(self, tokens: int) -> float:
+        """Bytes that are left to move when the prompt is done."""
+        return self.size(tokens) / self.layers if self.layers else self.size(tokens)
+
     def seconds(self, tokens: int) -> float:
-        """Of a transfer that shares neither end."""
-        return self.latency + self.size(tokens) / min(self.send, self.receive)
+        """Of what moves after the prompt, where it shares neither end."""
+        return self.latency + self.after(tokens) / min(self.send, self.receive)
 
 
 class Link:

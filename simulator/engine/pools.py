@@ -1,8 +1,8 @@
 """Replicas of two pools: those of one compute prompts, those of the other decode, and caches move between them.
 
-A prefill replica takes a prompt when all of it fits, and keeps its blocks until the decode replica has fetched the
-cache. A decode replica takes a request when a seat and the blocks of its cache are free; the transfer begins then, and
-the sequence decodes from the first step after its arrival. One that is preempted there is recomputed there.
+A prefill replica takes a prompt when all of it fits, and keeps its blocks until the decode replica has the cache. A
+decode replica takes a request when a seat and the blocks of its cache are free, and the sequence decodes from the first
+step after its cache is there. One that is preempted there is recomputed there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from simulator.engine.replica import Chunk, Replica
 from simulator.engine.sequence import Sequence
 
 Admitted = Callable[[Sequence, int], None]
-"""(sequence, now): its blocks are free at the decode replica; the transfer may begin."""
+"""(sequence, now): its blocks are free at the decode replica, or its prompt begins at the prefill replica."""
 
 
 class PrefillReplica(Replica):
     """One that computes prompts, each up to its first token."""
+
+    def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
+        super().__init__(*arguments)
+        self._on_admit = on_admit
 
     def release(self, sequence: Sequence, now: int) -> bool:
         """The cache of a sequence was fetched. True when the replica was idle and others wait: `wake` it."""
@@ -37,6 +41,9 @@ class PrefillReplica(Replica):
         chunks = super()._admit(now)
         promised = sum(self._kv.held(s.target) - self._kv.held(s.computed) for s, _ in chunks)
         self.journal.book_free(self._free - promised)
+        for sequence, _ in chunks:
+            if not sequence.computed:
+                self._on_admit(sequence, now)
         return chunks
 
 
@@ -113,8 +120,13 @@ class DecodeReplica(Replica):
         held = self._kv.held
         free = self._free - self._demand.over(self._iteration, 1)
         free -= sum(held(s.computed + tokens) - held(s.computed) for s, tokens in chunks)
-        while self._remote and len(self._running) < self._seats and held(self._remote[0].prompt) <= free:
-            sequence = self._remote.popleft()
+        while self._remote and len(self._running) < self._seats:
+            sequence = self._remote[0]
+            whole = self._whole(sequence)
+            if held(sequence.prompt) > free or self._reserved + whole > self._kv.blocks:
+                break
+            self._remote.popleft()
+            self._reserved += whole
             free -= held(sequence.prompt)
             self._free -= held(sequence.prompt)
             self._seats -= 1  # until it is here and has one in the batch

@@ -81,18 +81,19 @@ def together(pools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def transfer_summary(requests: RequestRecords, transfers: TransferRecords, link: LinkLimits) -> dict[str, Any]:
     """Where the time to the first token went (means, ms), and what moved: bytes a request and in all, and the time of a
-    transfer beside that of one that has the link alone."""
+    transfer, as far as it follows the prompt, beside that of one that has the link alone."""
     moved = np.isfinite(transfers.arrived_s)
     if not moved.any():
         return {"moved": 0}
     size = link.fixed_bytes + link.token_bytes * requests.input_tokens[moved]
+    begun = np.maximum(transfers.sent_s, transfers.prefilled_s)
     parts = {
         "queue": requests.scheduled_s - requests.arrival_s,
         "prefill": transfers.prefilled_s - requests.scheduled_s,
-        "wait": transfers.sent_s - transfers.prefilled_s,
-        "transfer": transfers.arrived_s - transfers.sent_s,
+        "wait": begun - transfers.prefilled_s,
+        "transfer": transfers.arrived_s - begun,
     }
-    alone = link.latency + size / min(link.send, link.receive)
+    alone = np.array([link.seconds(tokens) for tokens in requests.input_tokens[moved].tolist()])
     return {
         "moved": int(moved.sum()),
         "bytes": float(size.sum()),

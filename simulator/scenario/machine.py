@@ -57,6 +57,9 @@ class LinkChoice(Strict):
     latency: Annotated[Known, quantity("s", zero=True)] = Field(
         Known(0.0), description="From the last byte that leaves to its arrival."
     )
+    overlapped: bool = Field(
+        False, description="Layers move while later ones are computed, to room that is kept from before the prompt on."
+    )
 
 
 class ServingMachineChoice(MachineChoice):

@@ -206,7 +206,8 @@ def link_of(choice: LinkChoice | None, prefill: Case, decode: Case) -> LinkLimit
     model, precision = decode.architecture, decode.precision
     cache = model.kv_bytes_per_token(precision), model.kv_bytes_per_sequence(precision)
     if choice is not None:
-        return LinkLimits(float(choice.bandwidth), float(choice.bandwidth), float(choice.latency), *cache)
+        layers = model.layer_count if choice.overlapped else 0
+        return LinkLimits(float(choice.bandwidth), float(choice.bandwidth), float(choice.latency), *cache, layers)
     rates, latency = [], 0.0
     for machine in (prefill.machine, decode.machine):
         network = machine.profile.node.scale_out

@@ -33,6 +33,7 @@ def pools_of(case: Case, prompt: np.ndarray, output: np.ndarray) -> Pools:
         link.receive,
         link.latency,
         link.fixed_bytes + link.token_bytes * prompt,
+        link.layers,
     )
 
 

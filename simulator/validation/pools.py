@@ -15,7 +15,7 @@ from simulator.cost.placement import capacity
 from simulator.cost.step import step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine import traffic
-from simulator.engine.batching import BatchLimits
+from simulator.engine.batching import batch_limits
 from simulator.engine.disaggregated import Pool, simulate_pools
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.link import LinkLimits
@@ -64,7 +64,7 @@ def _figures(loop: PoolLoop) -> dict[str, float]:
 def _pool(loop: PoolLoop, side: Side, answer: int) -> Pool:
     machine, tokens = side.machine, int(loop.habits.chunk) * side.machine.parallelism.dp
     seqs = min(max(1, loop.clients), tokens)
-    limits = BatchLimits(seqs, tokens)
+    limits = batch_limits(machine.stack, seqs, tokens)
     sheet = capacity(
         loop.architecture,
         loop.precision,
