@@ -111,11 +111,12 @@ class Pools:
     def move_s(self) -> Array:
         """From the end of a prompt until its cache is there, where it shares the link with no other. Of `layers` all
         but the last move while the prompt is computed, as far as the link keeps up."""
-        whole = np.asarray(self.size) / min(self.send, self.receive)
+        whole: np.ndarray = np.asarray(self.size) / min(self.send, self.receive)
         if not self.layers:
             return self.latency + whole
         last = whole / self.layers
-        return self.latency + last + np.maximum(whole - last + self.latency - self.prefill.alone_s, 0.0)
+        late: np.ndarray = np.maximum(whole - last + self.latency - self.prefill.alone_s, 0.0)
+        return self.latency + last + late
 
     def holds(self) -> dict[str, np.ndarray]:
         """Requests a second that each part holds: prefill, decode, link."""
