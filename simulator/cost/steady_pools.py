@@ -115,8 +115,9 @@ class Pools:
         if not self.layers:
             return self.latency + whole
         last = whole / self.layers
-        late: np.ndarray = np.maximum(whole - last + self.latency - self.prefill.alone_s, 0.0)
-        return self.latency + last + late
+        late = np.maximum(whole - last + self.latency - self.prefill.alone_s, 0.0)
+        moved: np.ndarray = self.latency + last + late
+        return moved
 
     def holds(self) -> dict[str, np.ndarray]:
         """Requests a second that each part holds: prefill, decode, link."""
