@@ -148,8 +148,8 @@ def test_the_numbers_of_both_machines_are_sampled(tmp_path: Path) -> None:
 
 
 def test_layers_that_move_early_leave_one_to_wait_for(tmp_path: Path) -> None:
-    """A link of 1 GB/s: of the 32 layers 31 have moved when the prompt is done, or most of them."""
-    link = ", link: {bandwidth: 1 GB/s, overlapped: OVERLAPPED}}"
+    """A link of 5 GB/s: of the 32 layers 31 have moved when the prompt is done, or most of them."""
+    link = ", link: {bandwidth: 5 GB/s, overlapped: OVERLAPPED}}"
     after, beside = (
         reported(chat(tmp_path, TWO[:-1] + link.replace("OVERLAPPED", word))).runs[0].summary
         for word in ("false", "true")
