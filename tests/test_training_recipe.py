@@ -14,7 +14,7 @@ from simulator.cost.training.step import step_time
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
-from simulator.model.operation import Attention, Collective
+from simulator.model.operation import Attention, Collective, Stream
 from simulator.model.training.layout import TrainingLayout, stages
 from simulator.model.training.micro_batch import MicroBatch, layer_operations, sent_once
 from simulator.model.training.recipe import Graphs, Recipe
@@ -130,3 +130,15 @@ def test_scans_over_states_have_a_rate_of_their_own(b200: TrainingMachine) -> No
     assert price([scan], slow, TrainingLayout(), 64, 64).of("attention") == pytest.approx(
         work / (0.01 * b200.profile.sixteen_bit_peak)
     )
+
+
+def test_biases_of_grouped_experts_are_added_expert_by_expert() -> None:
+    """GPT-OSS: each value that a grouped product makes is read and written twice more; single products add their own."""
+    model = load_model("gpt-oss-120b")
+    operations = layer_operations(model, model.layers[0], MicroBatch(1, 4096), TrainingLayout(dp=8, ep=8), Precision())
+    added = {o.name: float(o.bytes) for o in operations if isinstance(o, Stream)}
+    rows = 4096 * 4
+    assert added == {"experts up bias": 8 * rows * 2 * 2880, "experts down bias": 8 * rows * 2880}
+    plain = load_model("qwen3-30b-a3b")
+    asked = layer_operations(plain, plain.layers[0], MicroBatch(1, 4096), TrainingLayout(dp=8, ep=8), Precision())
+    assert not [o for o in asked if isinstance(o, Stream)]

@@ -11,13 +11,17 @@ from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
 from simulator.model.attention import AttentionKind
 from simulator.model.ffn import Visit
 from simulator.model.number_format import Precision
-from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Vector
+from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Stream, Vector
 from simulator.model.parallelism import all_reduce
 from simulator.model.training.layout import TrainingLayout
 
 NORM_BYTES = 11.0
 """Bytes a value of a norm and the residual sum before it: the norm reads and writes (4), the sum with dropout reads
 two, writes one (6) and the mask (1)."""
+
+EXPERT_BIAS_BYTES = 8.0
+"""Bytes a value of adding the biases of grouped experts: taken apart by expert, added and put together again, each step
+read and written in 16 bits (Megatron-Core)."""
 
 LOGIT_BYTES = 16.0
 """Bytes of softmax traffic for one logit: fp32 read and written by the loss and by its gradient."""
@@ -58,8 +62,15 @@ def layer_operations(
             operations += all_reduce("attention all-reduce", tokens, hidden, layout.tp, 1)
     if layer.ffn:
         before = float(layer.places[0])
-        operations += layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
+        ffn = layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
+        operations += [*ffn, *_biases(ffn)] if getattr(layer.ffn, "bias", False) else ffn
     return operations
+
+
+def _biases(operations: Iterable[Operation]) -> list[Operation]:
+    """The biases of grouped products, which no kernel adds on its way; those of single products are free."""
+    grouped = [o for o in operations if isinstance(o, Matmul) and o.tensor == "expert"]
+    return [Stream(f"{o.name} bias", "expert", EXPERT_BIAS_BYTES * float(o.m) * o.n * float(o.repeat)) for o in grouped]
 
 
 def sent_once(operations: Iterable[Operation], layer: Layer) -> list[Operation]:
