@@ -12,8 +12,9 @@ import pytest
 from simulator.cost.training.memory import memory_sheet
 from simulator.cost.training.step import step_time
 from simulator.engine.schedules import check_schedule
+from simulator.model.training.recompute import PARTS
 from simulator.train.step import step_events
-from simulator.validation import MeasurementError, validate
+from simulator.validation import MeasurementError, aliases, validate
 from simulator.validation.kinds import kind_of
 from simulator.validation.training.fit import errors, fit, questions, search, start
 from simulator.validation.training.kind import SHIPPED, Training, simulate
@@ -116,6 +117,25 @@ def test_shares_of_the_peak_are_undone_with_their_own_formula(asked: dict[str, T
     """Korthikanti 2022: 530B on 2,240 A100 at 54.2 % of 312 TFLOP/s takes 39.15 s (the paper's own time, recalled)."""
     assert asked["korth22-530b-dp8-sel"].row.value == pytest.approx(39.15, rel=0.002)
     assert asked["palm-540b-mfu"].row.unit == "s"
+
+
+def test_scripts_of_runs_use_words_that_exist() -> None:
+    for entry in aliases.table("training_recipes"):
+        parts = {part for part in entry["recompute"].split("+") if part}
+        assert parts <= PARTS.keys() or parts <= {"selective", "full"}, entry
+        assert entry["graphs"] in ("none", "partial", "full"), entry
+        assert {entry["once"], entry["overlap"]} <= {"", "y"}, entry
+        assert entry["note"], entry
+
+
+def test_the_most_telling_script_of_a_run_counts(asked: dict[str, TrainingQuestion]) -> None:
+    """Megatron-Bridge: the release, chip, model and format of a row find what its script recomputes and captures."""
+    found = asked["mbridge-26.06-gb200-deepseekv3-mxfp8-n256-g4096-pt"].recipe
+    assert (found.recompute, found.graphs, found.predictors, found.once) == ({"mla_up_proj"}, "full", 1, True)
+    older = asked["mbridge-26.04-gb200-deepseekv3-mxfp8-n256-g4096-pt"].recipe
+    assert (older.graphs, older.overlap) == ("partial", False)
+    assert asked["mbridge-25.11-gb200-deepseekv3-mxfp8-n256-g4096-pt"].recipe.predictors == 0  # "w/o MTP"
+    assert asked["mbridge-26.04.01-gb300-nemotron-3-super-nvfp4-n64-g512-pt"].recipe.wide_layers == 14
 
 
 def test_what_is_no_step_has_a_reason(rows: list[TrainingRow]) -> None:

@@ -133,7 +133,7 @@ def test_scans_over_states_have_a_rate_of_their_own(b200: TrainingMachine) -> No
 
 
 def test_biases_of_grouped_experts_are_added_expert_by_expert() -> None:
-    """GPT-OSS: each value that a grouped product makes is read and written twice more; single products add their own."""
+    """GPT-OSS: each value that a grouped product makes is read and written twice more; single ones add their own."""
     model = load_model("gpt-oss-120b")
     operations = layer_operations(model, model.layers[0], MicroBatch(1, 4096), TrainingLayout(dp=8, ep=8), Precision())
     added = {o.name: float(o.bytes) for o in operations if isinstance(o, Stream)}
