@@ -54,6 +54,8 @@ class MadeUpStep:
     ) -> tuple[Piece, ...]:
         """Durations of `steps` steps."""
         found = largest([tariff.line(tokens, outputs, keys, pairs) for tariff in self.tariffs], steps)
+        if not swapped:
+            return found
         return tuple((count, first + swapped * self.swap, growth) for count, first, growth in found)
 
 
