@@ -18,6 +18,7 @@ from simulator.report.tables import plain_text
 from simulator.scenario import read_scenario
 from simulator.serve import execute, prepare, run
 from simulator.stack.stack import Stacks
+from simulator.study.sweep import sweep
 from simulator.study.uncertainty import Uncertainty
 
 TWO = "{hardware: h100-sxm-8, tp: 1, replicas: 2, prefill: {hardware: h100-sxm-8, tp: 2}}"
@@ -161,3 +162,15 @@ def test_layers_that_move_early_leave_one_to_wait_for(tmp_path: Path) -> None:
     assert beside["ttft_mean_ms"] < after["ttft_mean_ms"]
     parts = [beside["transfer"][f"{name}_mean_ms"] for name in ("queue", "prefill", "wait", "transfer")]
     assert sum(parts) == pytest.approx(beside["ttft_mean_ms"])
+
+
+def test_a_study_varies_either_pool_and_names_both(tmp_path: Path) -> None:
+    chat(tmp_path)
+    study = tmp_path / "more.yaml"
+    study.write_text(
+        'study: sweep\nscenario: chat.yaml\nevaluate: steady\naxes: {"machines[0].prefill.replicas": [1, 2]}\n'
+    )
+    table = sweep(study, tmp_path / "out").table
+    assert set(table["machine"]) == {"h100-sxm-8 > h100-sxm-8"}
+    assert table["chips"].tolist() == [4, 6]
+    assert table["ttft_mean_ms"].is_monotonic_decreasing

@@ -1,10 +1,10 @@
 """The best fleet for some traffic within its SLO.
 
-Every candidate (machine, layout, number format, largest batch) is judged by its steady state: the most requests a
-second at which the mean latencies keep the SLO. That orders them. The best are then simulated by events at the peak,
-until what is left cannot win: the fewest replicas that keep the SLO's percentiles, found by bisection (more replicas
-never keep it worse), all with the same requests. The winner's head-room is the largest factor on the traffic that its
-fleet still holds.
+Every candidate (machine, layout, number format, largest batch; or one machine for the prompts and one for the answers)
+is judged by its steady state: the most requests a second at which the mean latencies keep the SLO. That orders them.
+The best are then simulated by events at the peak, until what is left cannot win: the fewest replicas that keep the
+SLO's percentiles, found by bisection (more replicas never keep it worse), all with the same requests. The winner's
+head-room is the largest factor on the traffic that its fleet still holds.
 """
 
 from __future__ import annotations

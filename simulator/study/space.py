@@ -10,6 +10,7 @@ from typing import Any
 
 from simulator.errors import InputError, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
+from simulator.scenario import ServingMachineChoice
 from simulator.stack.stack import Stacks
 from simulator.study.axes import Changes
 from simulator.study.content import Contents
@@ -33,7 +34,10 @@ class Row:
     def machine(self) -> str:
         """What results call the machine."""
         choice = self.point.scenario.machines[0] if self.point else None
-        return choice.name or choice.hardware if choice else "-"
+        if choice is None:
+            return "-"
+        pools = choice.pools if isinstance(choice, ServingMachineChoice) else (choice,)
+        return choice.name or " > ".join(pool.hardware for pool in pools)
 
     @property
     def model(self) -> str:
