@@ -119,3 +119,19 @@ def test_requests_too_long_for_the_model_are_refused_among_shorter_ones(tmp_path
     table = sweep(tmp_path / "study.yaml", tmp_path / "out").table
     assert list(table["error"].isna()) == [False, True, True]
     assert "2,048 tokens" in table["error"].iloc[0]
+
+
+def test_points_with_drawn_lengths_are_computed_together_as_each_alone(tmp_path: Path) -> None:
+    (tmp_path / "chat.yaml").write_text(
+        "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}]\n"
+        "traffic: {request_rate: 1 /s, isl: {lognormal: [300, 0.9], max: 4000}, osl: {uniform: [1, 120]}, requests: 40}\n"
+    )
+    study = {"scenario": str(tmp_path / "chat.yaml"), "evaluate": "steady"}
+    axes = {"traffic.request_rate": ["1 /s", "9 /s"], "seed": [3, 4]}
+    together = sweep({**study, "axes": axes}, tmp_path / "a").table
+    for _, row in together.iterrows():
+        one = {"traffic.request_rate": [f"{row['traffic.request_rate']} /s"], "seed": [row["seed"]]}
+        (alone,) = sweep({**study, "axes": one}, tmp_path / "b").table.to_dict(orient="records")
+        assert alone["tpot_mean_ms"] == pytest.approx(row["tpot_mean_ms"], rel=1e-8)
+        assert alone["ttft_mean_ms"] == pytest.approx(row["ttft_mean_ms"], rel=1e-8)
+    assert together["tpot_mean_ms"].nunique() == 4

@@ -45,8 +45,10 @@ def steady_summaries(points: Mapping[str, Point]) -> Iterator[tuple[str, dict[st
 def _odd_lengths(point: Point) -> str:
     """What sets a point's lengths apart, where they are not two plain numbers; its group is then prepared with them."""
     traffic = point.serving.traffic
-    plain = isinstance(traffic.isl, int) and isinstance(traffic.osl, int) and traffic.longer == "error"
-    return "" if plain else traffic.model_dump_json(include={"trace", "isl", "osl", "longer", "requests", "duration"})
+    if isinstance(traffic.isl, int) and isinstance(traffic.osl, int) and traffic.longer == "error":
+        return ""
+    lengths = traffic.model_dump_json(include={"trace", "isl", "osl", "longer", "requests", "duration"})
+    return f"{lengths} {point.serving.seed}"
 
 
 def _longest(point: Point) -> int:
@@ -73,7 +75,7 @@ def _refusal(point: Point) -> RamwiseError:
 
 
 def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
-    loads = [_load(point) for point in points]
+    loads = [_load(point, case) for point in points]
     prompt, output = (np.array([load[name] for load in loads]) for name in ("prompt", "output"))
     limits = points[0].serving.limits
     most = np.minimum(float(limits.max_num_seqs), case.sheet.kv_tokens / (prompt + output / 2))
@@ -153,11 +155,13 @@ def _columns(parts: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
     return {name: np.broadcast_to(np.asarray(value, dtype=float), (count,)) for name, value in parts.items()}
 
 
-def _load(point: Point) -> dict[str, Any]:
-    """Mean lengths, and the load: requests a second, or requests that are always there."""
+def _load(point: Point, case: Case) -> dict[str, Any]:
+    """Mean lengths, and the load: requests a second, or requests that are always there. Lengths that are drawn are
+    those of the case, unless it depends on the load how many there are."""
     traffic = point.serving.traffic
     if traffic.trace is not None or not (_plain(traffic.isl) and _plain(traffic.osl)):
-        requests = prepare(point.serving, point.source, point.folders)[0].requests
+        alike = traffic.trace is None and traffic.duration is None
+        requests = case.requests if alike else prepare(point.serving, point.source, point.folders)[0].requests
         prompt, output = float(requests.input_tokens.mean()), float(requests.output_tokens.mean())
         span = float(requests.arrival_s[-1] - requests.arrival_s[0]) if len(requests) > 1 else 0.0
     else:
