@@ -124,7 +124,7 @@ def test_requests_too_long_for_the_model_are_refused_among_shorter_ones(tmp_path
 def test_points_with_drawn_lengths_are_computed_together_as_each_alone(tmp_path: Path) -> None:
     (tmp_path / "chat.yaml").write_text(
         "model: llama-3.1-8b\nmachines: [{hardware: h100-sxm-8, tp: 1}]\n"
-        "traffic: {request_rate: 1 /s, requests: 40, isl: {lognormal: [300, 0.9], max: 4000}, osl: {uniform: [1, 99]}}\n"
+        "traffic: {request_rate: 1 /s, requests: 40, isl: {lognormal: [300, 1], max: 4000}, osl: {uniform: [1, 99]}}\n"
     )
     study = {"scenario": str(tmp_path / "chat.yaml"), "evaluate": "steady"}
     axes = {"traffic.request_rate": ["1 /s", "9 /s"], "seed": [3, 4]}
