@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LOADS = ("traffic.request_rate", "traffic.speed", "traffic.concurrency")
 """Keys of a scenario that say how much there is to do."""
 
+MARKS = ("o", "s", "^")
 MOST_CURVES = 8
 """Values of a key up to which it tells lines apart."""
 
@@ -52,7 +53,8 @@ def draw_fronts(points: DataFrame, keys: Sequence[str]) -> Figure | None:
         by = told_apart(points, [key for key in keys if points[key].nunique() < MOST_CURVES and key not in LOADS])
         ends = [_front(ax, known, by, *pair) for ax, pair in zip(axes, drawn, strict=True)]
         fig.draw_without_rendering()
-        name_ends(axes[-1], ends[-1])
+        for ax, names in zip(axes, ends, strict=True):
+            name_ends(ax, names)
         return fig
 
 
@@ -70,11 +72,16 @@ def _with_sides(points: DataFrame) -> DataFrame:
 
 
 def _front(ax: Axes, points: DataFrame, by: Sequence[str], x: Side, y: Side) -> list[End]:
-    """One front; the place of each line's name."""
-    known = points[points[x.column].notna() & points[y.column].notna()]
+    """One front; the place of each line's name. After seven colours the marks change."""
+    there = points[x.column].notna() & points[y.column].notna()
+    known = points[there]
     ends: list[End] = []
-    for color, _, words, rows in grouped(known, by):
-        ax.plot(rows[x.column], rows[y.column], "o", color=color, markersize=3.2, alpha=0.75, markeredgewidth=0)
+    for color, dash, words, all_rows in grouped(points, by):
+        rows = all_rows[there[all_rows.index]]
+        if rows.empty:
+            continue
+        mark = MARKS[canvas.DASHES.index(dash)]
+        ax.plot(rows[x.column], rows[y.column], mark, color=color, markersize=3.2, alpha=0.75, markeredgewidth=0)
         last = rows.sort_values(x.column).iloc[-1]
         ends.append((float(last[x.column]), float(last[y.column]), words, color))
     front = known.sort_values([x.column, y.column], ascending=[not x.more, not y.more])
