@@ -73,10 +73,10 @@ def test_llmcompass_priced_its_dram_at_a_seventh_of_what_its_code_says() -> None
 
 
 def test_a_key_with_dots_stands_in_quotes() -> None:
-    assert parts_of('machines[0].change."node.memory.ddr.latency"') == [
+    assert list(parts_of('machines[0].change."node.memory.ddr.latency"')) == [
         "machines", "0", "change", "node.memory.ddr.latency",
     ]  # fmt: skip
-    assert parts_of("machines[*].tp") == ["machines", "*", "tp"]
+    assert list(parts_of("machines[*].tp")) == ["machines", "*", "tp"]
 
 
 def test_a_tier_of_the_chip_and_of_the_node_under_one_name_is_refused() -> None:
