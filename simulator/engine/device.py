@@ -6,7 +6,8 @@ of traffic; beside k transfers it takes
 
     D(k) = max(C, (1 + k) H) + (1 + k) X,     and is on the link for (1 + k) (X + H) / D(k) of that time
 
-so a pass that has its links for itself takes C + X. One timer a chip, set anew whenever something begins or ends.
+so a pass that has its links for itself takes C + X. One timer a chip, set anew whenever something begins or ends; a
+transfer that is alone on a link has a timer of its own until something joins it.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class Device:
         self._env = env
         self._pass: _Pass | None = None
         self._on: dict[str, list[Transfer]] = {name: [] for name in LINKS}
+        self._alone: dict[str, Transfer] = {}
         self._queue: deque[Transfer] = deque()
         self._seen = 0.0  # until when everything is accounted for
         self._timer = 0  # generation; earlier timers are ignored
@@ -83,13 +85,35 @@ class Device:
         """A pass; one at a time. The event of its end, with the seconds that it has waited at its marks."""
         self._advance()
         done = self._env.event()
+        for own in traffic:
+            self._join(own.link)
         self._pass = _Pass(compute, traffic, sorted(marks, key=lambda mark: -mark[0]), done)
         self._settle()
         return done
 
     def send(self, link: str, seconds: float) -> simpy.Event:
         """A transfer that begins now; the event of its end."""
-        return self._begin(Transfer(link, seconds, self._env.event()))
+        transfer = Transfer(link, seconds, self._env.event())
+        passes = self._pass is not None and any(own.link == link for own in self._pass.traffic)
+        if self._on[link] or link in self._alone or passes:
+            return self._begin(transfer)
+        transfer.began = self._env.now
+        self._alone[link] = transfer
+        self._env.timeout(seconds, transfer).callbacks.append(self._lone_end)
+        return transfer.done
+
+    def _lone_end(self, timer: Any) -> None:
+        transfer: Transfer = timer.value
+        if self._alone.get(transfer.link) is transfer:
+            del self._alone[transfer.link]
+            transfer.done.succeed(transfer.began)
+
+    def _join(self, link: str) -> None:
+        """Something else comes to a link: what was alone on it has to share."""
+        transfer = self._alone.pop(link, None)
+        if transfer is not None:
+            transfer.left = max(0.0, transfer.began + transfer.seconds - self._env.now)
+            self._on[link].append(transfer)
 
     def queue(self, link: str, seconds: float) -> simpy.Event:
         """A transfer that begins when all that were queued before it are done; the event of its end."""
@@ -117,6 +141,7 @@ class Device:
         return transfer.done
 
     def _put(self, transfer: Transfer) -> None:
+        self._join(transfer.link)
         transfer.began = self._env.now
         self._on[transfer.link].append(transfer)
 

@@ -113,6 +113,9 @@ class _Run:
     ) -> None:
         self.stages, self.micro_batches, self.chunks = stages, micro_batches, chunks
         self.send, self.blocking, self.link = send, blocking, link
+        carried = {each.link for stage in stages for each in (*stage.gather, *stage.reduce)} | {link}
+        passing = {each.link for stage in stages for each in (*stage.forward_traffic, *stage.backward_traffic)}
+        self.shared = carried & passing  # a pass alone on a link takes its time, whatever else is under way
         self.env = simpy.Environment()
         self.devices = [Device(self.env) for _ in stages]
         self.slices: list[Slice] = []
@@ -168,9 +171,16 @@ class _Run:
         first = of == 0 and plain.chunk == 0
         last = of == len(self.stages) - 1 and plain.chunk == self.chunks - 1
         sends = len(self.stages) > 1 and not (task.kind == "W" or (first if task.kind == "B" else last))
-        own = [Traffic(each.link, each.waited / self.chunks, each.beside / self.chunks) for each in traffic]
+        own = [
+            Traffic(each.link, each.waited / self.chunks, each.beside / self.chunks)
+            for each in traffic
+            if each.link in self.shared
+        ]
         compute = seconds - sum(each.waited for each in own) + (self.blocking if sends else 0.0)
-        return self.devices[device].run(compute, own, self.exchanges[device].marks(task))
+        marks = self.exchanges[device].marks(task)
+        if own or marks:
+            return self.devices[device].run(compute, own, marks)
+        return self.env.timeout(compute, 0.0)
 
     def _note(self, stage: int, task: Task, start: float, waited: float) -> None:
         self.busy[stage] += self.env.now - start - waited
