@@ -181,7 +181,7 @@ def test_a_chip_left_out_takes_the_numbers_of_its_sisters() -> None:
 
 def test_who_has_no_sister_or_none_with_other_numbers_is_not_left_out(asked: list[Question]) -> None:
     assert chips_left_out(asked[:1]) == {asked[0].row.id: ALONE}
-    same = questions("llama-cpp-cuda-2024", ["a100-sxm-80g", "l40s"])
+    same = questions("llama-cpp-avx-2025", ["raspberry-pi-5-16g", "i9-13900k"])
     assert set(chips_left_out(same).values()) == {SHARED}
 
 
