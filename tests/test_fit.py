@@ -269,3 +269,26 @@ def test_sister_chips_share_the_numbers() -> None:
 def test_a_prior_that_makes_no_sense_is_refused(options: list[str], words: str) -> None:
     with pytest.raises(SystemExit, match=words):
         main(["gpt-fast-2023", "a100-sxm-80g", "layer_overhead", *options])
+
+
+NESTED = """\
+host:
+  streaming: {default: 0.5}
+on:
+  Chip:
+    label: calibrated
+    source: before
+    layer_overhead: 1 us
+    host:
+      vector: 0.4
+"""
+
+
+def test_numbers_of_blocks_in_blocks_are_written_where_they_belong() -> None:
+    text = written(NESTED, Entry("Chip", "now", {"host.streaming.default": "0.7", "host.vector": "0.6"}))
+    found = plain(text)["on"]["Chip"]
+    assert found["host"] == {"vector": "0.6", "streaming": {"default": "0.7"}}
+    assert found["source"] == "now"
+    assert found["layer_overhead"] == {"value": "1 us", "source": "before"}
+    fresh = Entry("Other", "now", {"host.streaming.default": "0.7", "host.streaming.int8": "0.8", "overlap": "2"})
+    assert plain(written(NESTED, fresh))["on"]["Other"]["host"] == {"streaming": {"default": "0.7", "int8": "0.8"}}

@@ -64,18 +64,17 @@ def write(path: Path, entry: Entry) -> None:
 
 def _numbers(text: str, chip: MappingNode, entry: Entry) -> Iterator[Edit]:
     new: dict[str, str] = {}
-    tables: dict[str, tuple[MappingNode, list[str]]] = {}
+    tables: dict[int, tuple[MappingNode, dict[str, str]]] = {}
     for path, value in entry.numbers.items():
-        head, _, key = path.partition(".")
-        table = _child(chip, head)
-        node = _child(table, key) if key else table
-        if node is not None:
+        node, rest = _deepest(chip, path)
+        if not rest:
             yield node.start_mark.index, node.end_mark.index, value
-        elif isinstance(table, MappingNode):
-            tables.setdefault(head, (table, []))[1].append(f"{key}: {value}")
+        elif isinstance(node, MappingNode) and node is not chip:
+            tables.setdefault(node.start_mark.index, (node, {}))[1][rest] = value
         else:
             new[path] = value
-    for table, items in tables.values():
+    for table, numbers in tables.values():
+        items = _inline(numbers)
         if table.flow_style:
             place = table.end_mark.index - 1
             yield place, place, (", " if table.value else "") + ", ".join(items)
@@ -125,18 +124,32 @@ def _leaves(chip: MappingNode) -> Iterator[tuple[str, ScalarNode | MappingNode]]
         if isinstance(node, ScalarNode) or _child(node, "value") is not None:
             yield key.value, node
         elif _child(node, "source") is None:
-            yield from ((f"{key.value}.{inner.value}", leaf) for inner, leaf in node.value if inner.value != "label")
+            yield from ((f"{key.value}.{path}", leaf) for path, leaf in _leaves(node))
 
 
 def _lines(numbers: Mapping[str, str], column: str = 2 * INDENT) -> Sequence[str]:
-    tables: dict[str, list[str]] = {}
+    return [f"{column}{line}" for line in _inline(numbers)]
+
+
+def _inline(numbers: Mapping[str, str]) -> list[str]:
+    """An entry for each head of the paths: "kv_streaming: 0.9", "host: {streaming: {default: 0.7}, vector: 0.6}"."""
+    heads: dict[str, dict[str, str]] = {}
     for path, value in numbers.items():
-        head, _, key = path.partition(".")
-        tables.setdefault(head, []).append(f"{key}: {value}" if key else value)
+        head, _, rest = path.partition(".")
+        heads.setdefault(head, {})[rest] = value
     return [
-        f"{column}{head}: {items[0] if head in numbers else '{' + ', '.join(items) + '}'}"
-        for head, items in tables.items()
+        f"{head}: {inside['']}" if "" in inside else f"{head}: {{{', '.join(_inline(inside))}}}"
+        for head, inside in heads.items()
     ]
+
+
+def _deepest(node: Node, path: str) -> tuple[Node, str]:
+    """The last node that is there on the way of the path, and what of the path is left."""
+    head, _, rest = path.partition(".")
+    inner = _child(node, head)
+    if inner is None:
+        return node, path
+    return _deepest(inner, rest) if rest else (inner, "")
 
 
 def _child(node: Node | None, name: str) -> Node | None:
