@@ -90,6 +90,9 @@ def test_a_run_waits_for_its_slowest_replica(tmp_path: Path) -> None:
         assert low < slow["stragglers"]["slowdown"] < high
         assert sum(slow["step_by_part_s"].values()) == pytest.approx(slow["step_s"])
         assert slow["step_by_part_s"]["stragglers"] > 0.0
+    curve, plain = ([point["step_s"] for point in summary["scaling"]] for summary in (normal, alike))
+    losses = [slow / fast for slow, fast in zip(curve, plain, strict=True)]
+    assert 1.0 < losses[0] < losses[-1]  # more chips wait for a slower one
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,10 @@ def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress 
     steps = ceil(tokens * growth / tokens_a_step)
     whole = whole_run(scenario, case, steps * cost.seconds, progress)
     figures = summary(case, cost, record, slow, power, steps, tokens, growth, whole)
-    return TrainingRun({**figures, "scaling": scaling(case)}, record, cost, case.sheet)
+    return TrainingRun({**figures, "scaling": scaling(scenario, case)}, record, cost, case.sheet)
 
 
-def scaling(case: TrainingCase) -> list[dict[str, float]]:
+def scaling(scenario: TrainingScenario, case: TrainingCase) -> list[dict[str, float]]:
     """The same layout with more and fewer replicas at the same global batch (closed form of the pipeline)."""
     layout, recipe = case.layout, case.recipe
     group = layout.chips // layout.dp
@@ -84,6 +84,8 @@ def scaling(case: TrainingCase) -> list[dict[str, float]]:
             continue
         machine = replace(case.machine, chips=group * dp)
         cost = step_time(case.architecture, recipe, other, machine)
+        slow = slowest(scenario, replace(case, layout=other, machine=machine), cost)
+        cost = replace(cost, pipeline=cost.pipeline * (slow.slowdown if slow else 1.0))
         rates = step_rates(case.architecture, recipe, cost, machine, cost.seconds)
         points.append({"chips": float(machine.chips), "step_s": cost.seconds} | rates)
     return [{name: point[name] for name in ("chips", "step_s", "tokens_per_s", "mfu")} for point in points]
