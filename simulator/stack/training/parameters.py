@@ -44,7 +44,7 @@ class TrainingParameters(Block):
     dcn_exposed: Number = Field(ONE, description="Exposed share of gradient reduction between slices.")
     dcn_slices: Ratio = Field(Known(12.0), description="Slices at which reduction between slices takes twice as long.")
     jitter: Number = Field(NOTHING, description="Share of a step lost for each doubling of the scale-up domains.")
-    latency: Overhead = Field(NOTHING, description="Fixed time of one step of a collective, from chip to chip.")
+    latency: Overhead = Field(NOTHING, description="Of one step of a collective, in place of the fabric's; 0: its own.")
     link: Fraction = Field(Known(0.75), description="Share of the scale-up link that long messages reach.")
     network: Fraction = Field(Known(0.8), description="Share of the scale-out link that long messages reach.")
     streaming: Fraction = Field(Known(0.85), description="Share of peak memory bandwidth.")
