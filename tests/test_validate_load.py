@@ -19,6 +19,7 @@ from simulator.stack.stack import Stacks
 from simulator.validation import demand, validate
 from simulator.validation.load import Arrivals, Bench, Lengths, Limits, Load, figures, requests_held
 from simulator.validation.question import Interpreter, Question
+from simulator.validation.report import plain_text
 from simulator.validation.rows import read_rows
 from simulator.validation.search import largest
 
@@ -184,3 +185,20 @@ def test_power_at_the_wall_of_a_row_and_joules_derived_from_it_are_of_one_run(tm
     loads = [question.load for question in questions if isinstance(question, Question)]
     assert len(loads) == 2 and loads[0] and loads[1]
     assert loads[0].metered and loads[0].key == loads[1].key
+
+
+def test_a_latency_at_the_edge_of_what_is_held_is_said_to_be_ill_conditioned_and_counts(tmp_path: Path) -> None:
+    row = {"request_rate": "2 qps", "note": "online serving, 300 requests", "metric": "ttft_ms_p50", "unit": "ms"}
+    (question,) = map(Interpreter().ask, read_rows(made(tmp_path, row)))
+    assert isinstance(question, Question)
+    assert question.load is not None
+    held = requests_held(question.load)
+    for share, ill in ((0.5, False), (0.97, True), (1.5, True)):
+        result = validate([made(tmp_path, row | {"request_rate": f"{share * held:.6f} qps"})])
+        (point,) = result.points
+        assert point.load == pytest.approx(share, rel=1e-3)
+        assert point.ill_conditioned is ill
+        assert result.overall.simulated == 1
+        assert ("ill-conditioned" in plain_text(result)) is ill
+        assert ("ill_conditioned" in point.document()) is ill
+    assert point.document()["ill_conditioned"]["amplification"] is None  # the queue grows without end

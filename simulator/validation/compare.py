@@ -23,10 +23,17 @@ class Place(NamedTuple):
     profile: str | None
 
 
+EDGE = 0.95
+"""Share of what a system holds up to which latencies are a matter of its steps rather than of its queue. A queue's wait
+goes with 1 / (1 - load): one percent of throughput moves it by 1 / (1 - load) percent, here 20 times as much; beyond 1
+it grows for as long as the run lasts."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A row with what was simulated for it: a value in the row's own unit, or the reason why there is none. profile:
-    the machine that its chip, which rows name in many ways, stands for."""
+    the machine that its chip, which rows name in many ways, stands for; load: share of what the simulated system holds
+    at which requests come, 0 where they come as they are answered."""
 
     row: Row
     family: str
@@ -35,6 +42,12 @@ class Point:
     reason: str = ""
     assumed: str = ""
     profile: str | None = None
+    load: float = 0.0
+
+    @property
+    def ill_conditioned(self) -> bool:
+        """Whether a few percent of throughput decide about it: a latency at the edge of what the system holds."""
+        return self.load > EDGE and not self.row.metric.endswith(("_total", "_per_chip", "requests_per_s"))
 
     @property
     def group(self) -> Group:
@@ -64,7 +77,11 @@ class Point:
             "simulated": self.simulated,
             "error": self.error,
         }
-        return {**plain, "assumed": self.assumed} if self.assumed else plain
+        more: dict[str, Any] = {"assumed": self.assumed} if self.assumed else {}
+        if self.ill_conditioned:
+            amplification = 1.0 / (1.0 - self.load) if self.load < 1.0 else None  # by 1 % of throughput, in percent
+            more |= {"ill_conditioned": {"load": self.load, "amplification": amplification}}
+        return plain | more
 
 
 @dataclass(frozen=True)

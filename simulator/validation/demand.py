@@ -42,8 +42,9 @@ def figure(metric: str) -> str | None:
 
 
 def workload(row: Row, model: str) -> aliases.Entry:
-    """The entry of the benchmark and the model (by its name in the zoo); an empty one where there is none."""
-    found = aliases.longest("workloads", run=row.run, model=model)
+    """The entry of the benchmark, the model (by its name in the zoo) and its weights; an empty one where there is
+    none."""
+    found = aliases.longest("workloads", run=row.run, model=model, weights=row.dtype_weights)
     return found[0] if found else {}
 
 
@@ -56,7 +57,7 @@ def arrivals(row: Row, known: aliases.Entry) -> Arrivals | Reason:
     least = int(known.get("queries") or 1)
     rate = _RATE.search(words)
     if _AT_ONCE.match(words):
-        return Arrivals(requests=requests, seconds=seconds, least=least)
+        return Arrivals(requests=requests, seconds=seconds, least=least, to_the_end=bool(known.get("seconds")))
     if rate:
         return Arrivals(rate=float(rate[1]), requests=requests, seconds=seconds, least=least)
     if _LARGEST.search(words):
@@ -86,7 +87,8 @@ def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> A
 
 
 def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths] | Reason:
-    """Tokens of prompts and answers: means from the row, else from the benchmark; spreads from the benchmark."""
+    """Tokens of prompts and answers: means from the row, else from the benchmark; spreads from the benchmark. Where
+    run logs tell how long the answers were, that counts in the place of the data set's mean."""
     found = []
     for name in ("input", "output"):
         mean = amount(getattr(row, f"{name}_len"))
@@ -94,6 +96,8 @@ def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths] | Reason:
             mean = float(known[f"{name}_len"])
         if not mean:
             return Reason("lengths not stated")
+        if name == "output" and known.get("answered"):
+            mean = float(known["answered"])
         longest = known.get(f"{name}_max")
         found.append(Lengths(mean, float(known.get(f"{name}_sigma") or 0.0), int(longest) if longest else None))
     inputs, outputs = found

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from math import isfinite, nan
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 
@@ -33,12 +33,12 @@ from simulator.validation.rows import Reason, measurements, verdicts
 from simulator.validation.serving import Serving
 from simulator.validation.stack_file import Entry, write
 from simulator.validation.stack_numbers import SPREAD, USUAL, WEAK, Prior, exchanged, fitted, number, present, singles
-from simulator.validation.surrogate import Surrogate, correction, followed, surrogates
+from simulator.validation.surrogate import Surrogate, correction, followed, is_searched, surrogates
 
 WHOLE = "stack"
 """What `--around` takes for the numbers that hold for all chips."""
 
-RUNS = 3
+RUNS = 2
 """Times at which rows under load are run in a fit; between two runs it follows surrogates."""
 
 Span = tuple[float, float]
@@ -70,7 +70,6 @@ def questions(
     files: Sequence[Path] = (),
     folders: Sequence[Path] = (),
     metrics: Sequence[str] = (),
-    runs: Runs | None = None,
 ) -> list[Asked]:
     """The rows of a stack on chips (as rows name them) that can be simulated and are not in doubt; of `metrics` alone,
     if there are any.
@@ -85,8 +84,9 @@ def questions(
     rows = [row for row in rows if not metrics or row.metric in metrics]
     asked = (source.ask(row) for row in rows if row.hardware in chips and source.place(row)[1] == stack)
     found = [q for q in asked if isinstance(q, Question | Loop) and q.machine.stack.name == stack]
-    simulated = (runs or Runs()).seconds(found, {})
-    here = [q for q in found if isinstance(simulated[q.row.id], float)]
+    loads = surrogates(q.load for q in found if isinstance(q, Question) and q.load)
+    plain = _seconds([q for q in found if not _is_run(q)])
+    here = [q for q in found if isinstance(plain.get(q.row.id), float) or (_is_run(q) and q.load and loads[q.load.key])]
     for chip in chips:
         if not any(q.row.hardware == chip for q in here):
             fitting = {row.hardware for row in rows if source.place(row)[1] == stack}
@@ -107,9 +107,10 @@ class Runs:
         return {q.row.id: known[q.row.id] for q in asked}
 
     def errors(self, asked: Sequence[Asked], numbers: Mapping[str, float]) -> np.ndarray:
-        """simulated / measured - 1 of each row."""
-        simulated = self.seconds(asked, numbers)
-        return np.array([simulated[q.row.id] for q in asked], dtype=float) / [q.measured for q in asked] - 1.0
+        """simulated / measured - 1 of each row that is simulated; searches are not (surrogate.py)."""
+        simulated = self.seconds([q for q in asked if not (_is_run(q) and is_searched(q))], numbers)
+        known = [(x, q.measured) for q in asked if isinstance(x := simulated.get(q.row.id), float)]
+        return np.array([x / measured - 1.0 for x, measured in known])
 
 
 def fit(asked: Sequence[Asked], paths: Sequence[str] = (), prior: Prior = WEAK, runs: Runs | None = None) -> Fit:
@@ -133,12 +134,12 @@ def leave_one_out(asked: Sequence[Asked], found: Fit, prior: Prior = WEAK, runs:
     for model in models:
         others = [q for q in asked if q.architecture.name != model]
         numbers.append(fitted(stack, list(found.numbers), _led(others, found.numbers, runs), prior))
-        errors.append(_errors([q for q in asked if q.architecture.name == model], numbers[-1]))
+        errors.append(runs.errors([q for q in asked if q.architecture.name == model], numbers[-1]))
     ranges = {path: (min(n[path] for n in numbers), max(n[path] for n in numbers)) for path in found.numbers}
     return LeftOut(np.concatenate(errors), ranges)
 
 
-def _is_run(asked: Asked) -> bool:
+def _is_run(asked: Asked) -> TypeGuard[Question]:
     return isinstance(asked, Question) and asked.load is not None
 
 
@@ -147,12 +148,13 @@ def _led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Er
     `numbers`."""
     loads = [q for q in asked if isinstance(q, Question) and q.load is not None]
     others = [q for q in asked if not _is_run(q)]
-    simulated, there = runs.seconds(loads, numbers), _surrogates(loads, numbers)
+    simulated = runs.seconds([q for q in loads if not is_searched(q)], numbers)
+    there = _surrogates(loads, numbers)
     corrections = {}
     for q in loads:
-        found, seconds = there[q.row.id], simulated[q.row.id]
-        if found is not None and isinstance(seconds, float):
-            corrections[q.row.id] = correction(q, found, seconds)
+        found, seconds = there[q.row.id], simulated.get(q.row.id)
+        if found is not None and (is_searched(q) or isinstance(seconds, float)):
+            corrections[q.row.id] = correction(q, found, seconds) if isinstance(seconds, float) else None
 
     def errors(changed: Mapping[str, float]) -> np.ndarray:
         here = _surrogates(loads, changed)
@@ -284,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         runs = Runs()
-        asked = questions(given.stack, given.chip.split(","), given.files, given.profiles, given.metrics, runs)
+        asked = questions(given.stack, given.chip.split(","), given.files, given.profiles, given.metrics)
         prior = prior_of(given)
         found = fit(asked, given.numbers, prior, runs)
         several = len({q.architecture.name for q in asked}) > 1

@@ -10,6 +10,7 @@ from typing import ClassVar
 from simulator.validation import sparse
 from simulator.validation.compare import Place, Point
 from simulator.validation.leave_out import chips_left_out
+from simulator.validation.load import requests_held
 from simulator.validation.predict import predictions
 from simulator.validation.question import Interpreter, Question
 from simulator.validation.rows import FOLDER, REQUIRED, SHIPPED, UNITS, Reason, Row, measurements
@@ -23,6 +24,7 @@ class Inference:
 
     def __init__(self, folders: Sequence[Path] = (), leave_out: str | None = None) -> None:
         self._interpreter, self._leave_out = Interpreter(folders), leave_out
+        self._held: dict[tuple[object, ...], float] = {}
 
     def rows(self, files: Sequence[Path]) -> list[Row]:
         """The rows of the files; equal rows count once."""
@@ -59,4 +61,14 @@ class Inference:
         if isinstance(value, Reason):
             return Point(row, family, stack, None, value.text)
         assumed = asked.assumed if isinstance(asked, Question) else ""
-        return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed)
+        load = self._load(asked) if isinstance(asked, Question) else 0.0
+        return Point(row, family, stack, value / UNITS[row.unit][0], "", assumed, load=load)
+
+    def _load(self, question: Question) -> float:
+        """Share of what the simulated system holds at which requests come; 0 where no rate is given."""
+        load = question.load
+        if load is None or load.arrivals.rate is None:
+            return 0.0
+        if load.key not in self._held:
+            self._held[load.key] = requests_held(load)
+        return load.arrivals.rate / self._held[load.key]

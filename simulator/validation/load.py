@@ -105,6 +105,7 @@ class Arrivals:
     requests: int | None = None
     seconds: float | None = None
     least: int = 1
+    to_the_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,11 @@ class Bench:
         count = arrivals.requests
         if count is None:
             rate = arrivals.rate or self.held * load.replicas
-            full = 0 if arrivals.rate else FILLINGS * load.replicas * min(self._seats, self._batch.max_num_seqs)
+            full = (
+                0
+                if arrivals.rate or arrivals.to_the_end
+                else FILLINGS * load.replicas * min(self._seats, self._batch.max_num_seqs)
+            )
             count = max(arrivals.least, full, ceil(rate * (arrivals.seconds or 0.0)))
         replicas = max(1, min(load.replicas, load.replicas * most // count))
         share = replicas / load.replicas
@@ -311,7 +316,7 @@ def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
     tokens = requests.output_tokens, requests.input_tokens + requests.output_tokens, np.ones(len(requests))
     order = np.argsort(requests.finish_s)
     ends = requests.finish_s[order]
-    whole = arrivals.seconds is None
+    whole = arrivals.seconds is None or arrivals.to_the_end
     # Of answers that start together the first end together: those of the first batch and the last one are left out.
     cut = 0 if whole else len(order) // (20 if arrivals.rate else FILLINGS)
     start = ends[cut - 1] if cut else float(np.min(requests.arrival_s))

@@ -75,6 +75,13 @@ def _parts(validation: Validation, width: int) -> list[RenderableType]:
 
     parts: list[RenderableType] = [_groups(validation, width >= WIDE), _worst(validation.points, width >= WIDE)]
     notes = [f"{rows:>6,} rows assume {what}" for what, rows in validation.assumed.items()]
+    edge = [point for point in validation.points if point.ill_conditioned]
+    if edge:
+        median = _hundred(figures(edge).median_ape)
+        notes.append(
+            f"{len(edge):>6,} latencies ill-conditioned: at the edge of what the simulated system holds, where 1 %"
+        )
+        notes.append(f"         of its throughput is 20 % of the wait or more; counted above, median error {median} %")
     left = list(validation.not_simulated.items())
     if left:
         notes.append(f"{sum(rows for _, rows in left):>6,} rows not simulated:")

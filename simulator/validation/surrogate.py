@@ -14,12 +14,9 @@ import numpy as np
 
 from simulator.cost.steady import Replica
 from simulator.errors import RamwiseError
-from simulator.metrics.slo import Slo
+from simulator.validation.compare import EDGE
 from simulator.validation.load import Bench, Load
 from simulator.validation.question import Question
-
-EDGE = 0.95
-"""Share of what a system holds up to which its latencies are a matter of its steps rather than of its queue."""
 
 BATCHES = 64
 """Batches of which the steady state is priced, at even ratios; what lies between is interpolated."""
@@ -41,17 +38,6 @@ class Steady:
         """The batch that so many requests a second keep running."""
         return self._between(rate, self.rate, self.batch)
 
-    def within(self, slo: Slo, output: float) -> float:
-        """The largest batch whose mean latencies keep an SLO; the smallest there is where none does."""
-        found = self.batch[-1]
-        for limit, seconds in (
-            (slo.ttft_s, self.first_s),
-            (slo.tpot_s, self.step_s),
-            (slo.e2el_s, self.first_s + (output - 1.0) * self.step_s),
-        ):
-            found = found if limit is None else min(found, self._between(limit, seconds, self.batch))
-        return float(found)
-
     def of(self, batch: float, values: np.ndarray) -> float:
         """The value at a batch."""
         return self._between(batch, self.batch, values)
@@ -70,8 +56,6 @@ class Surrogate:
         arrivals = load.arrivals
         if arrivals.rate is not None:  # at the edge where it is beyond it
             self._batch = steady.at_rate(min(arrivals.rate, EDGE * self.holds) / load.replicas)
-        elif arrivals.slo is not None:
-            self._batch = steady.within(arrivals.slo, load.outputs.mean)
         else:
             self._batch = min((arrivals.concurrency or np.inf) / load.replicas, float(steady.batch[-1]))
 
@@ -125,13 +109,21 @@ def correction(question: Question, found: Surrogate, simulated: float) -> float 
 def followed(question: Question, found: Surrogate, corrected: float | None) -> float:
     """log(simulated / measured) as a fit follows it; 0 where the row says nothing."""
     if _holds_its_rate(question):
-        return min(0.0, float(np.log(EDGE / found.load)))
+        rate = question.load.arrivals.rate if question.load else None
+        least = question.measured / found.value(question.reading) if rate is None else found.load
+        return min(0.0, float(np.log(EDGE / least)))
     if corrected is None:
         return 0.0
     return corrected + float(np.log(found.value(question.reading) / question.measured))
 
 
+def is_searched(question: Question) -> bool:
+    """Whether its run is a search for the largest rate within an SLO: dear, and left out of fits. The row says what
+    its system held."""
+    return question.load is not None and question.load.arrivals.slo is not None
+
+
 def _holds_its_rate(question: Question) -> bool:
     """Whether a row says no more than that requests were answered as they came."""
     at_rate = question.load is not None and question.load.arrivals.rate is not None
-    return at_rate and question.reading.endswith("_rate")
+    return is_searched(question) or (at_rate and question.reading.endswith("_rate"))
