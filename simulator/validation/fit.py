@@ -38,7 +38,7 @@ from simulator.validation.surrogate import Surrogate, correction, followed, is_s
 WHOLE = "stack"
 """What `--around` takes for the numbers that hold for all chips."""
 
-RUNS = 2
+RUNS = 3
 """Times at which rows under load are run in a fit; between two runs it follows surrogates."""
 
 Span = tuple[float, float]

@@ -41,8 +41,12 @@ def minimum(
         weight = 1.0 / np.sqrt(1.0 + (e / SCALE) ** 2) / SCALE**2
         normal = slopes.T @ (slopes * weight[:, None]) + np.eye(len(x)) / np.square(spread)
         pull = slopes.T @ (weight * e) + x / np.square(spread)
+        # A number at its bound that pulls outwards stays there; the others are solved for without it.
+        free = ~(((x <= lowest) & (pull > 0)) | ((x >= highest) & (pull < 0)))
         for _ in range(4):
-            there = np.clip(x - np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull), lowest, highest)
+            damped, move = normal + damping * np.diag(np.diag(normal)), np.zeros(len(x))
+            move[free] = np.linalg.solve(damped[np.ix_(free, free)], pull[free])
+            there = np.clip(x - move, lowest, highest)
             e_there = errors(there)
             value_there = _objective(e_there, there, spread)
             if value_there < value:
