@@ -57,7 +57,9 @@ def write(path: Path, entry: Entry) -> None:
     """Write the entry into the file. Raise OutputError when it cannot be written."""
     try:
         text = written(path.read_text(encoding="utf-8"), entry)
-        path.write_text(text, encoding="utf-8")
+        whole = path.with_name(f"{path.name}.new")  # another fit that reads meanwhile finds all of it or none
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; put the lines above there") from error
 
