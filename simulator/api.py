@@ -7,22 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from simulator.report.result import Report
-from simulator.report.sample_result import SampleReport
-from simulator.report.training.result import TrainingReport
-from simulator.samples import run as run_samples
-from simulator.scenario import (
-    SampleScenario,
-    Scenario,
-    TrainingScenario,
-    find_scenario,
-    read_samples,
-    read_scenario,
-    read_training,
-    task_of,
-)
-from simulator.scenario.samples import TASKS
-from simulator.serve import run as run_scenario
+from simulator.scenario import AnyScenario, find_scenario, read_any
 from simulator.study.crossover import Map
 from simulator.study.crossover import crossover as run_crossover
 from simulator.study.evaluation import Progress
@@ -32,7 +17,8 @@ from simulator.study.plan import plan as run_plan
 from simulator.study.study import find_study
 from simulator.study.sweep import Sweep
 from simulator.study.sweep import sweep as run_sweep
-from simulator.train import run as run_training
+from simulator.study.task import AnyReport
+from simulator.study.task import run as run_any
 from simulator.yaml_source import Source, as_yaml
 
 __all__ = ["Loaded", "crossover", "load", "plan", "run", "sweep"]
@@ -42,7 +28,7 @@ __all__ = ["Loaded", "crossover", "load", "plan", "run", "sweep"]
 class Loaded:
     """A scenario and the text that it was read from, for messages."""
 
-    scenario: Scenario | TrainingScenario | SampleScenario
+    scenario: AnyScenario
     source: Source
 
     def __str__(self) -> str:
@@ -52,25 +38,14 @@ class Loaded:
 def load(path: str | Path, *changes: str) -> Loaded:
     """Read a scenario, a file or a packaged one, with changes on top: load("first", "limits.max_num_seqs=64"). Raise
     ScenarioError."""
-    if not Path(path).suffix:
-        path = find_scenario(str(path))
-    task = task_of(path)
-    if task in TASKS:
-        return Loaded(*read_samples(path, changes))
-    return Loaded(*(read_training if task == "train" else read_scenario)(path, changes))
+    return Loaded(*read_any(path if Path(path).suffix else find_scenario(str(path)), changes))
 
 
-def run(
-    loaded: Loaded | str | Path, *, seed: int | None = None, profiles: tuple[Path, ...] = ()
-) -> Report | TrainingReport | SampleReport:
+def run(loaded: Loaded | str | Path, *, seed: int | None = None, profiles: tuple[Path, ...] = ()) -> AnyReport:
     """Run a scenario, loaded or by path. Raise RamwiseError: everything that is wrong, before anything runs."""
     if not isinstance(loaded, Loaded):
         loaded = load(loaded)
-    if isinstance(loaded.scenario, TrainingScenario):
-        return run_training(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
-    if isinstance(loaded.scenario, SampleScenario):
-        return run_samples(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
-    return run_scenario(loaded.scenario, loaded.source, profiles=profiles, seed=seed)
+    return run_any(loaded.scenario, loaded.source, profiles, seed)
 
 
 Study = str | Path | Mapping[str, Any]

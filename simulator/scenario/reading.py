@@ -43,6 +43,12 @@ def read_samples(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[Sampl
     return scenario, source
 
 
+def read_any(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[AnyScenario, Source]:
+    """The same for a scenario of any task."""
+    source = _read(path, changes)
+    return any_scenario(source), source
+
+
 def task_of(path: Path | str) -> str:
     """The task that a scenario names: serve when it names none. Raise ScenarioError when it cannot be read."""
     whole = read_yaml(Path(path), error=ScenarioError).data

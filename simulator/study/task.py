@@ -9,7 +9,9 @@ from typing import Any
 
 from simulator.errors import Problem, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
-from simulator.report.result import Runs
+from simulator.report.result import Report
+from simulator.report.sample_result import SampleReport
+from simulator.report.training.result import TrainingReport
 from simulator.samples import run as run_samples
 from simulator.scenario import AnyScenario, Money, SampleScenario, Scenario, TrainingScenario
 from simulator.scenario.samples import TASKS as SAMPLE_TASKS
@@ -18,6 +20,8 @@ from simulator.serve import run as run_serving
 from simulator.serve.machine import basis, on_common_basis
 from simulator.train import run as run_training
 from simulator.yaml_source import Source
+
+AnyReport = Report | TrainingReport | SampleReport
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,13 @@ ASKED = {
 """Of tasks other than serving, whose metrics the study itself knows."""
 
 
-def run(scenario: AnyScenario, source: Source, profiles: Sequence[Path]) -> Runs[Any]:
-    """Run a scenario of any task. Raise RamwiseError when it cannot run."""
+def run(scenario: AnyScenario, source: Source, profiles: Sequence[Path], seed: int | None = None) -> AnyReport:
+    """Run a scenario of any task. Raise RamwiseError: everything that is wrong, before anything runs."""
     if isinstance(scenario, TrainingScenario):
-        return run_training(scenario, source, profiles=profiles)
+        return run_training(scenario, source, profiles=profiles, seed=seed)
     if isinstance(scenario, SampleScenario):
-        return run_samples(scenario, source, profiles=profiles)
-    return run_serving(scenario, source, profiles=profiles)
+        return run_samples(scenario, source, profiles=profiles, seed=seed)
+    return run_serving(scenario, source, profiles=profiles, seed=seed)
 
 
 def named(model: Any) -> str:
