@@ -124,6 +124,10 @@ class Keys:
         if not isinstance(value, Mapping):
             self.wrong(f"{name} is not an object" if value is not None else f"missing '{name}'", name)
             value = {}
-        keys = Keys(value, self.file, self.text)
+        return self.of(value)
+
+    def of(self, data: Mapping[str, Any]) -> Keys:
+        """Other keys of the same file; their problems are this config's too."""
+        keys = Keys(data, self.file, self.text)
         keys.problems = self.problems
         return keys

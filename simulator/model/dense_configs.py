@@ -163,8 +163,7 @@ def nemotron_nas(keys: Keys) -> dict[str, Any]:
         blocks = []
     shapes: list[tuple[AttentionKind | None, FFN | None]] = []
     for entry in blocks:
-        block = Keys(entry if isinstance(entry, dict) else {}, keys.file, keys.text)
-        block.problems = keys.problems
+        block = keys.of(entry if isinstance(entry, dict) else {})
         attention, ffn = block.inner("attention"), block.inner("ffn")
         for part in (attention, ffn):
             if part.flag("replace_with_linear", False):

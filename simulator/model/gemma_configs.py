@@ -74,9 +74,7 @@ def gemma4(keys: Keys) -> dict[str, Any]:
     heads = {"head_dim": keys.integer("global_head_dim", default=512)}
     if own and keys.given("num_global_key_value_heads"):
         heads["num_key_value_heads"] = keys.integer("num_global_key_value_heads")
-    full = Keys({**keys.data, **heads}, keys.file, keys.text)
-    full.problems = keys.problems
-    narrow, wide = (grouped_query(known, hidden, qk_norm=True) for known in (keys, full))
+    narrow, wide = (grouped_query(known, hidden, qk_norm=True) for known in (keys, keys.of({**keys.data, **heads})))
     doubled, embedding = keys.flag("use_double_wide_mlp", False), _per_layer_embedding(keys)
     experts = None
     if keys.flag("enable_moe_block", False):

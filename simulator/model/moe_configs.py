@@ -211,9 +211,7 @@ def step3(keys: Keys) -> dict[str, Any]:
         same = {"num_attention_heads": other.integer("num_attention_heads")}
         same["num_key_value_heads"] = other.integer("num_attention_groups", default=whole(None).kv_heads)
         same["head_dim"] = other.integer("head_dim", default=whole(None).head_dim)
-        changed = Keys({**keys.data, **same}, keys.file, keys.text)
-        changed.problems = keys.problems
-        local = grouped_query(changed, hidden, qk_norm=True, head_gate=True)
+        local = grouped_query(keys.of({**keys.data, **same}), hidden, qk_norm=True, head_gate=True)
     width = keys.integer("moe_intermediate_size")
     used = "num_experts_per_tok" if keys.given("num_experts_per_tok") else "moe_top_k"
     sparse = MoEFFN(
