@@ -10,6 +10,7 @@ from simulator.model.operation import Attention, Matmul, Operation
 from simulator.model.parallelism import ACTIVATION_BYTES
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import MicroBatch, heads_on_a_chip, layer_operations
+from simulator.model.training.recipe import Recipe
 from simulator.model.training.recompute import Recompute, forgotten
 
 MASK_BYTES, SCORE_BYTES = 1.0, 5.0
@@ -62,9 +63,20 @@ def saved_bytes(
     return kept
 
 
-def _kept(
-    operations: Iterable[Operation], hidden: int, cut: int, again: tuple[frozenset[str], frozenset[str]]
+def saved_by_mean_layer(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, fused: bool, whole: bool = False
 ) -> float:
+    """The mean over all layers in the recipe's micro-batch; `whole`: where a layer is computed again, all of it."""
+    mode = "none" if whole else recipe.recompute
+    return sum(
+        layer.count
+        / architecture.layer_count
+        * saved_bytes(architecture, layer, recipe.micro, layout, recipe.precision, mode, fused)
+        for layer in architecture.layers
+    )
+
+
+def _kept(operations: Iterable[Operation], hidden: int, cut: int, again: Names) -> float:
     """Bytes of the inputs (in the format of the product when that is narrower) and outputs of the products; an input
     as wide as the model is cut with the norms."""
     kept, (inputs, outputs) = 0.0, again

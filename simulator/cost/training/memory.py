@@ -9,7 +9,7 @@ from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.offload import KEPT_LAYERS
 from simulator.errors import CapacityError
 from simulator.model.architecture import Architecture
-from simulator.model.saved import saved_bytes
+from simulator.model.saved import saved_by_mean_layer
 from simulator.model.training.adapters import adapter_parameters
 from simulator.model.training.layout import TrainingLayout, stages
 from simulator.model.training.micro_batch import looked_up, parameters_on_a_chip
@@ -121,9 +121,11 @@ def _stage(
         }
     if layout.zero == 3 and cut > 1:
         held["gathered layers"] = 2.0 * recipe.weight_bytes * sum(counts.values())
-    held["activations"] = layers * in_flight(layout, index, recipe) * _layer(architecture, recipe, layout, machine)
+    fused = machine.stack.fused_attention
+    held["activations"] = layers * in_flight(layout, index, recipe)
+    held["activations"] *= saved_by_mean_layer(architecture, recipe, layout, fused)
     if recipe.recompute == "full":
-        held["recomputed layer"] = _layer(architecture, recipe, layout, machine, whole=True)
+        held["recomputed layer"] = saved_by_mean_layer(architecture, recipe, layout, fused, whole=True)
     tokens, columns = recipe.micro.tokens(layout), ceil(architecture.vocab_size / layout.tp)
     if last:
         held["logits"] = LOGIT_BYTES * tokens * columns * (1 + recipe.predictors)
@@ -157,7 +159,8 @@ def _offloaded(
     if "optimizer" in machine.offloaded:
         host["optimizer"] = held.pop("optimizer", 0.0)
     if "activations" in machine.offloaded:
-        stay = min(held["activations"], KEPT_LAYERS * _layer(architecture, recipe, layout, machine))
+        of_layer = saved_by_mean_layer(architecture, recipe, layout, machine.stack.fused_attention)
+        stay = min(held["activations"], KEPT_LAYERS * of_layer)
         host["activations"] = held["activations"] - stay
         held["activations"] = stay
     return held, host
@@ -172,17 +175,3 @@ def in_flight(layout: TrainingLayout, index: int, recipe: Recipe) -> float:
     if recipe.schedule == "dualpipe":
         return min(p + 1.0, count)
     return min((p - index) * (1.0 + (p - 1) / (p * v) if v > 1 else 1.0), count)
-
-
-def _layer(
-    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine, whole: bool = False
-) -> float:
-    """Activations of a mean layer; all of them where it is computed again as a whole."""
-    mode = "none" if whole else recipe.recompute
-    fused = machine.stack.fused_attention
-    return sum(
-        layer.count
-        / architecture.layer_count
-        * saved_bytes(architecture, layer, recipe.micro, layout, recipe.precision, mode, fused)
-        for layer in architecture.layers
-    )

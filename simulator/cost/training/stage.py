@@ -11,7 +11,7 @@ from simulator.cost.training.offload import KEPT_LAYERS, streamed
 from simulator.cost.training.operation import COMPUTE, Work, joined, price
 from simulator.model.architecture import Architecture, Layer
 from simulator.model.operation import Gather, Matmul
-from simulator.model.saved import saved_bytes
+from simulator.model.saved import saved_by_mean_layer
 from simulator.model.training.adapters import with_adapters
 from simulator.model.training.backward import backward
 from simulator.model.training.layout import Stage, TrainingLayout, stages
@@ -45,7 +45,6 @@ class PassTime:
     backward: float
     parts: dict[str, float] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
-    model_flops: float = 0.0
 
     @property
     def both(self) -> float:
@@ -255,31 +254,15 @@ def stage_times(
             parts["fsdp"] += joint - compute
             forward, returning = forward * joint / compute, returning * joint / compute
         if "activations" in machine.offloaded:
-            away = max(0.0, stage.layers - KEPT_LAYERS) * _saved(architecture, recipe, layout, machine)
+            away = max(0.0, stage.layers - KEPT_LAYERS) * saved_by_mean_layer(
+                architecture, recipe, layout, machine.stack.fused_attention
+            )
             moved = away / machine.host_link
             late = streamed(forward, moved) - forward, streamed(returning, moved) - returning
             parts["offload"] += sum(late)
             forward, returning = forward + late[0], returning + late[1]
         found.append(StageTime(stage, forward, returning, dict(parts), whole.flops))
     return tuple(found)
-
-
-def _saved(architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine) -> float:
-    """Bytes that a mean layer keeps of a micro-batch."""
-    return sum(
-        layer.count
-        / architecture.layer_count
-        * saved_bytes(
-            architecture,
-            layer,
-            recipe.micro,
-            layout,
-            recipe.precision,
-            recipe.recompute,
-            machine.stack.fused_attention,
-        )
-        for layer in architecture.layers
-    )
 
 
 def fsdp_seconds(architecture: Architecture, layout: TrainingLayout, machine: TrainingMachine, stage: Stage) -> float:
