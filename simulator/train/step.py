@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from simulator.cost.training.machine import FAR, NEAR, TrainingMachine
-from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, slice_seconds
+from simulator.cost.training.machine import FAR, TrainingMachine
+from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, send_path, slice_seconds
 from simulator.cost.training.traffic import stage_traffic
 from simulator.engine.exchange import Exchange
 from simulator.engine.pipeline import PipelineRecord, StageWork
@@ -38,7 +38,7 @@ def step_events(
         seconds = times * stage.forward, times * (stage.backward - weights), times * weights
         stages.append(StageWork(*seconds, ahead, back, gather, reduce, layers))
     blocking = float(machine.stack.pp_exposed) * cost.send
-    link = NEAR if layout.chips <= machine.domain else FAR
+    link = send_path(layout, machine)
     return run_pipeline(schedule, stages, int(cost.micro_batches), layout.vpp, cost.send, blocking, link)
 
 

@@ -12,7 +12,7 @@ from math import log2
 
 import numpy as np
 
-from simulator.cost.training.machine import TrainingMachine
+from simulator.cost.training.machine import NEAR, TrainingMachine
 from simulator.cost.training.offload import host_update_seconds
 from simulator.cost.training.stage import StageTime, stage_times
 from simulator.model.architecture import Architecture
@@ -33,7 +33,7 @@ SEND_LATENCY = 10e-6
 REDUCED_BYTES, WEIGHT_BYTES = 4.0, 2.0
 """Of a parameter and step: its gradient reduced in fp32, and itself gathered in 16 bits."""
 
-GATHERED_SHARE = 2.0 / 6.0
+GATHERED_SHARE = WEIGHT_BYTES / (REDUCED_BYTES + WEIGHT_BYTES)
 """Of them gathered; the rest is reduced."""
 
 SLICE_BYTES = 4.0
@@ -109,8 +109,12 @@ def send_seconds(
 ) -> float:
     """One activation from a stage to the next; tp ranks send a part each."""
     size = micro.tokens(layout) * architecture.hidden_size * ACTIVATION_BYTES / layout.tp
-    near = layout.tp * layout.cp * layout.dp * layout.pp <= machine.domain
-    return size / (machine.link if near else machine.network) + SEND_LATENCY
+    return size / (machine.link if send_path(layout, machine) == NEAR else machine.network) + SEND_LATENCY
+
+
+def send_path(layout: TrainingLayout, machine: TrainingMachine) -> str:
+    """What carries messages between stages: the scale-up links only where the whole run is one domain."""
+    return machine.path(layout.chips)
 
 
 def _trained(architecture: Architecture, recipe: Recipe, layout: TrainingLayout) -> tuple[float, float]:
