@@ -1,5 +1,5 @@
 """Pipeline schedules: in which order a stage works through the chunks of its micro-batches. A schedule is a function
-and a line in SCHEDULES; those that decide while they run have none (see engine/pipeline.py).
+and a line in ORDERED; those that decide while they run have none (see engine/pipeline.py).
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ Order = Callable[[int, int, int, int], list[Task]]
 
 ORDERED: dict[str, Order] = {"gpipe": gpipe, "1f1b": one_forward_one_backward, "interleaved": interleaved}
 DECIDING = ("zero_bubble", "dualpipe")
-SCHEDULES = (*ORDERED, *DECIDING)
 
 
 def check_schedule(name: str, stages: int, micro_batches: float, chunks: int) -> list[Problem]:
