@@ -32,6 +32,12 @@ def marginal_joules(amount: Amount, machine: Machine) -> Array:
     return sum(joules_by_component(amount, machine).values(), 0.0)
 
 
+def least_seconds(amount: Amount, machine: Machine) -> np.ndarray:
+    """Seconds that the chip's power limit allows the work in at the least: marginal joules / (cap - idle)."""
+    power = machine.profile.chip.power
+    return np.asarray(marginal_joules(amount, machine)) / (float(power.cap) - float(power.idle))
+
+
 def joules_above_idle(amount: Amount, seconds: Array, machine: Machine) -> tuple[dict[str, Array], Array]:
     """Joules of one chip above idle in busy `seconds`, by component, and the factor by which its limit shrinks them:
 

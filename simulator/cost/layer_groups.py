@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
 from simulator.cost.collective import collective
-from simulator.cost.energy import marginal_joules
+from simulator.cost.energy import least_seconds
 from simulator.cost.machine import Machine
 from simulator.cost.step import cost_of, cost_of_all, per_layer, per_sequence
 from simulator.errors import CapacityError
@@ -77,6 +77,4 @@ def hand_over(architecture: Architecture, machine: Machine, most: int) -> Amount
 
 def run_seconds(amount: Amount, machine: Machine) -> Array:
     """How long runs of that work take: at least what the chip's power limit allows."""
-    power = machine.profile.chip.power
-    limit = np.asarray(marginal_joules(amount, machine)) / (float(power.cap) - float(power.idle))
-    return np.asarray(np.maximum(np.asarray(amount.total_seconds), limit))
+    return np.asarray(np.maximum(np.asarray(amount.total_seconds), least_seconds(amount, machine)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from simulator.cost.amount import OVERHEAD, Amount, add
-from simulator.cost.energy import joules_above_idle, marginal_joules
+from simulator.cost.energy import joules_above_idle, least_seconds
 from simulator.cost.machine import Machine
 from simulator.cost.step import cost_of, cost_of_all, floor_of, is_head, per_layer, per_prompt, per_sequence
 from simulator.model.architecture import Architecture
@@ -61,13 +61,11 @@ def _layers(model: Architecture, precision: Precision, machine: Machine, inside:
 def seconds_of(step: Amount, architecture: Architecture, machine: Machine, prompts: Array = 0.0) -> np.ndarray:
     """Seconds of steps, `prompts` in each: their work joined with the host's time, and at least what the power limit
     allows."""
-    power = machine.profile.chip.power
-    limit = np.asarray(marginal_joules(step, machine)) / (float(power.cap) - float(power.idle))
     seconds = floor_of(architecture, machine).joined(step.total_seconds)
     if machine.stack.prefill_dispatch:
         layers, some = architecture.for_prompts().layer_count, np.minimum(prompts, 1.0)
         seconds = (1.0 - some) * seconds + some * floor_of(architecture, machine, layers).joined(step.total_seconds)
-    return np.asarray(np.maximum(seconds, limit))
+    return np.asarray(np.maximum(seconds, least_seconds(step, machine)))
 
 
 def joules_of(step: Amount, seconds: Array, machine: Machine) -> np.ndarray:

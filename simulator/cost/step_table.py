@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from simulator.cost.energy import marginal_joules
+from simulator.cost.energy import least_seconds
 from simulator.cost.host_floor import PARTS
 from simulator.cost.machine import Machine
 from simulator.cost.piece import Line, Piece, largest
@@ -20,14 +20,13 @@ class StepTable:
 
     def __init__(self, cost: StepCost, machine: Machine) -> None:
         self.windows = cost.windows
-        room = float(machine.profile.chip.power.cap) - float(machine.profile.chip.power.idle)
         amounts = (cost.tokens, cost.outputs, cost.prefill, *cost.keys, *cost.pairs)
         work = [np.asarray(amount.total_seconds) for amount in amounts]
         # Under a host floor work counts in multiples of PARTS ticks (57 fs), of which every share is a whole number.
         floors = (cost.floor, cost.prompt_floor or cost.floor)  # without and with a prompt
         grain = PARTS if any(floor.seconds for floor in floors) else 1
         least = [_ticks(part / grain) * grain for part in work]
-        limit = [_ticks(marginal_joules(amount, machine) / room) for amount in amounts]
+        limit = [_ticks(least_seconds(amount, machine)) for amount in amounts]
         # Where no part's energy needs more time than its work, no sum of parts does.
         capped = any(np.any(np.asarray(slow) > np.asarray(fast)) for slow, fast in zip(limit, least, strict=True))
         count = len(self.windows)
