@@ -41,8 +41,7 @@ class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
     step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
     step with it, after half a step in progress or what its stack's scheduler takes), or until one that is prefilled
-    takes part; busy: share of the time;
-    joules: above idle of one chip, a second."""
+    takes part; busy: share of the time; joules: above idle of one chip, a second."""
 
     rate: np.ndarray
     batch: np.ndarray

@@ -27,8 +27,8 @@ class Path:
 
 @dataclass(frozen=True)
 class DepthRun:
-    """What came out. busy: share of the time that each group ran; runs[group][tokens]:
-    how many runs it had with so many."""
+    """What came out. busy: share of the time that each group ran; runs[group][tokens]: how many runs it had with so
+    many."""
 
     emitted: int
     elapsed_s: float

@@ -132,9 +132,7 @@ class ExactReplica:
         while looks and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
             sequence = self._waiting[0]
             chunk = min(sequence.target - sequence.computed, tokens)
-            if self._wanted(sequence, chunk) > free:
-                break
-            if not self._whole_fits(sequence):
+            if self._wanted(sequence, chunk) > free or not self._whole_fits(sequence):
                 break
             self._running.append(self._waiting.pop(0))
             self._swap.give_back(held(sequence.computed))
@@ -155,10 +153,8 @@ class ExactReplica:
         pieces = self._step.at(self, now).pieces(
             decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1, self._swap.moved
         )
-        (_, self._ticks, _), row = (
-            pieces[0],
-            (1, *counts, len(self._joined), self._swap.moved, pieces[0][1], 0, *keys, *pairs),
-        )
+        self._ticks = pieces[0][1]
+        row = (1, *counts, len(self._joined), self._swap.moved, self._ticks, 0, *keys, *pairs)
         end = now + self._ticks
         for sequence in self._joined:
             self.journal.late_gap((end - sequence.last_token) * SECONDS_PER_TICK)
