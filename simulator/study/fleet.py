@@ -53,6 +53,11 @@ class Fleet:
     carbon_per_mtok: float
 
     @property
+    def engines(self) -> int:
+        """Replicas of all sides: those that answer, and those that compute their prompts."""
+        return sum(side.count(self.replicas) for side in self.candidate.sides)
+
+    @property
     def nodes(self) -> int:
         """Nodes of all kinds, without spares."""
         return sum(kind.count for kind in self.kinds)

@@ -131,7 +131,7 @@ def plan(
         [fleet(one, max(1, ceil(demand.peak / one.rate)), demand, wanted) for one in candidates.found], wanted
     )
     allowed = [each for each in closed if not each.breaks(wanted)]
-    if allowed and min(each.replicas for each in allowed) > MOST_REPLICAS:
+    if allowed and min(each.engines for each in allowed) > MOST_REPLICAS:
         what = f"no fleet of {MOST_REPLICAS:,} replicas or fewer holds {demand.peak:,.4g} requests a second"
         raise ScenarioError(Problem(what, base.where(("traffic",)), "plan for a share of the traffic"))
     broken = [each.breaks(wanted).partition(":")[0] for each in closed if each.breaks(wanted)]
@@ -141,7 +141,7 @@ def plan(
     bench = _Bench(scenario, str(file), tuple(folders), objective, contents, evaluation, wanted.replications)
     peak = demand.peak / demand.mean * float(wanted.growth)
     fleets: list[Fleet] = []
-    waiting = _distinct(each for each in allowed if each.replicas <= MOST_REPLICAS)
+    waiting = _distinct(each for each in allowed if each.engines <= MOST_REPLICAS)
     # A steady state keeps the SLO on average only, so it promises too much: what it ranks lower still is out.
     while waiting and not (fleets and waiting[0].score(wanted.objective) >= fleets[0].score(wanted.objective)):
         sizes = bench.smallest(waiting[: wanted.verify], peak)
