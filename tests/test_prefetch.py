@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engine_fast_forward import assert_same_run
 
-from simulator.cost.amount import Amount
+from simulator.cost.amount import Amount, add
 from simulator.cost.machine import Machine
 from simulator.cost.matmul import far_weights, matmul
 from simulator.cost.mean_step import mean_step, seconds_of
 from simulator.cost.place import Near, Place, Placement
-from simulator.cost.prefetch import exposed, here, prefetched, waits
+from simulator.cost.prefetch import here, prefetched, waits
 from simulator.cost.step import step_cost
 from simulator.cost.step_table import StepTable
 from simulator.cost.ticks import SECONDS_PER_TICK
@@ -29,7 +30,7 @@ from simulator.model.assembly import Change, with_ffns
 from simulator.model.ffn.hash_moe import HashMoEFFN
 from simulator.model.ffn.ngram_table import NgramTable
 from simulator.model.number_format import Precision
-from simulator.model.operation import Matmul
+from simulator.model.operation import Gather, Matmul
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
 from simulator.stack.stack import Stacks
@@ -65,6 +66,12 @@ def model(*layers: int, table: int | None = None) -> Architecture:
     if table is not None:
         changes.append(Change(NgramTable(rows=1_000_000, width=160), (table,), beside=True))
     return with_ffns(load_model("qwen3-30b-a3b"), changes)
+
+
+def exposed(operations: Sequence[Gather | Matmul], on: Machine, free: float) -> Amount:
+    """What is fetched, and what a step waits for of it where a layer leaves the link so many seconds."""
+    found = waits(operations, on)
+    return add([found.amount, found.beyond(free)])
 
 
 def total(amount: Amount) -> float:
@@ -148,7 +155,7 @@ def test_the_table_of_the_engine_is_the_closed_form(
     pairs = [(prompt * (prompt + 1) // 2, 0)] if prompts else None
     ((_, ticks, _),) = engine.pieces(tokens + prompt, tokens + prompts, [(tokens * context, 0)], pairs, 1)
     step = mean_step(shape, Precision(), one, float(tokens), float(context), float(prompts), float(prompt))
-    assert ticks * SECONDS_PER_TICK == pytest.approx(float(seconds_of(step, shape, one)[0]), rel=1e-6)
+    assert ticks * SECONDS_PER_TICK == pytest.approx(float(seconds_of(step, shape, one, float(prompts))[0]), rel=1e-6)
 
 
 def test_fast_forward_over_the_bend_is_stepping_to_the_bit_and_every_second_is_told() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_prefetch import exposed
 
 from simulator import load, run
 from simulator.cost.access import gather, rows_seconds
@@ -18,7 +19,7 @@ from simulator.cost.machine import Machine
 from simulator.cost.matmul import attention, matmul
 from simulator.cost.place import Near, Place, Placement
 from simulator.cost.placement import capacity
-from simulator.cost.prefetch import exposed, prefetched
+from simulator.cost.prefetch import prefetched
 from simulator.cost.step import step_cost
 from simulator.errors import CapacityError, InputError, ScenarioError
 from simulator.hardware.catalogue import Catalogue

@@ -117,12 +117,6 @@ def free_seconds(hiding: Amount, tiers: Iterable[str], machine: Machine) -> Arra
     return np.maximum(hiding.total_seconds - taken, 0.0)
 
 
-def exposed(operations: Sequence[Gather | Matmul], machine: Machine, layer_seconds: Array) -> Amount:
-    """The bytes that are fetched, and of their time what a step waits for where a layer leaves so many seconds."""
-    found = waits(operations, machine)
-    return add([found.amount, found.beyond(layer_seconds)])
-
-
 def here(operation: Matmul, machine: Machine) -> Amount:
     """A product whose matrices have arrived: all of them are read from the main memory."""
     return matmul(operation, machine, arrived=True)
