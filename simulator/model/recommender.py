@@ -28,10 +28,6 @@ GRID = np.unique(np.round(2.0 ** np.arange(0.0, 24.0, 0.125)))
 CROSS = "cross"
 """The matrices that may have a format of their own."""
 
-PAIRS = 270.0
-"""User-item pairs, which are samples here, in a sample of MLPerf's: 100 to 700 as in tools/dist_quantile.txt; the mean
-is recalled (89,137,319 pairs of the validation set in 330,067 samples)."""
-
 ITEMS = assumed(
     0.8, 0.0, 1.2, "no access statistics of the benchmark's synthetic multi-hot data are published: vary it"
 )
