@@ -38,9 +38,9 @@ def test_a_whole_step_costs_what_the_engine_s_table_says(name: str) -> None:
     table = StepTable(step_cost(model, Precision(), there, 1024, 16), there)
     decode = table.pieces(16, 16, [(16 * 700, 16)], None, 1)[0][1]
     mixed = table.pieces(16 + 512, 17 - 1, [(15 * 700, 15)], [(512 * 513 // 2, 0)], 1)[0][1]
-    alone = seconds_of(mean_step(model, Precision(), there, 16.0, 700.0), model, there)[0]
+    alone = seconds_of(mean_step(model, Precision(), there, 16.0, 700.0), model, there, 0.0)[0]
     assert alone == pytest.approx(decode * SECONDS_PER_TICK, rel=6e-3)
-    both = seconds_of(mean_step(model, Precision(), there, 15.0, 700.0, 1.0, 512.0), model, there)[0]
+    both = seconds_of(mean_step(model, Precision(), there, 15.0, 700.0, 1.0, 512.0), model, there, 1.0)[0]
     assert both == pytest.approx(mixed * SECONDS_PER_TICK, rel=6e-3)
 
 
@@ -74,6 +74,7 @@ def test_a_mean_step_is_that_of_steps_with_and_without_a_prompt() -> None:
             mean_step(there.architecture, Precision(), there.machine, 32.0, 512.0 + 64.0, prompts, 512.0),
             there.architecture,
             there.machine,
+            prompts,
         )[0]
         for prompts in (0.0, 1.0)
     )
@@ -84,7 +85,7 @@ def test_an_idle_machine_answers_as_if_alone() -> None:
     there = replica("h100-sxm-8")
     state = there.at_rate(1e-6)
     step = mean_step(there.architecture, Precision(), there.machine, 0.0, 0.0, 1.0, 512.0)
-    alone = seconds_of(step, there.architecture, there.machine)
+    alone = seconds_of(step, there.architecture, there.machine, 1.0)
     assert state.first_s[0] == pytest.approx(alone[0], rel=1e-3)
     assert state.busy[0] < 1e-3
 

@@ -122,7 +122,7 @@ def test_streaming_the_cache_is_the_same_in_the_engine_s_table_and_in_closed_for
     table = StepTable(step_cost(model, Precision(), machine, 64, 64), machine)
     ((_, ticks, _),) = table.pieces(sequences, sequences, [(sequences * context, 0)], None, 1)
     step = mean_step(model, Precision(), machine, float(sequences), float(context))
-    assert ticks * SECONDS_PER_TICK == pytest.approx(float(seconds_of(step, model, machine)[0]), rel=1e-6)
+    assert ticks * SECONDS_PER_TICK == pytest.approx(float(seconds_of(step, model, machine, 0.0)[0]), rel=1e-6)
     read = sequences * context * 131072
     assert float(np.sum(step.bytes.get("ddr", 0.0))) == pytest.approx(far * (read + sequences * 131072))
 

@@ -58,7 +58,7 @@ def _layers(model: Architecture, precision: Precision, machine: Machine, inside:
     return add([cost_of_all(layers, inside, overhead, model.layer_count), *head, overhead])
 
 
-def seconds_of(step: Amount, architecture: Architecture, machine: Machine, prompts: Array = 0.0) -> np.ndarray:
+def seconds_of(step: Amount, architecture: Architecture, machine: Machine, prompts: Array) -> np.ndarray:
     """Seconds of steps, `prompts` in each: their work joined with the host's time, and at least what the power limit
     allows."""
     seconds = floor_of(architecture, machine).joined(step.total_seconds)
