@@ -63,8 +63,7 @@ class PrefillReplica:
         served = np.where(saturated, batch / seconds, wanted)
         busy = np.where(alone & ~saturated, wanted * seconds / batch, 1.0)
         load = np.minimum(served * self._seconds(most) / most, MOST_LOAD)
-        own = self._seconds(least) / least
-        first = own * (1.0 + load / (2.0 * (1.0 - load)))
+        first = self.alone_s * (1.0 + load / (2.0 * (1.0 - load)))
         joules = joules_of(step, seconds, self.machine) / seconds * busy
         return SteadyState(served, batch, seconds, first, busy, joules, saturated, step)
 

@@ -83,9 +83,14 @@ class GroupedQueryAttention:
     borrowed: bool = False  # keys and values are those of an earlier layer: no projection and no cache (Gemma 3n)
 
     @property
+    def _value(self) -> int:
+        """Width of a value head."""
+        return self.value_dim or self.head_dim
+
+    @property
     def _kept(self) -> int:
         """Values of the key and the value of one head."""
-        return self.head_dim + (self.value_dim or self.head_dim)
+        return self.head_dim + self._value
 
     @property
     def reads(self) -> tuple[int | None, ...]:
@@ -111,7 +116,7 @@ class GroupedQueryAttention:
         """
         heads, _ = self._cut(parallelism.tp)
         query, key, gates = self._projected(parallelism.tp)
-        count = hidden * (query + key + gates) + heads * (self.value_dim or self.head_dim) * hidden
+        count = hidden * (query + key + gates) + heads * self._value * hidden
         count += query + key if self.qkv_bias else 0
         count += hidden if self.output_bias else 0
         count += heads if self.sinks else 0
@@ -144,22 +149,14 @@ class GroupedQueryAttention:
         """
         heads, kv_heads = self._cut(parallelism.tp)
         stored = precision.format_of("attention")
+        into = sum(self._projected(parallelism.tp))
         query, key = heads * self.head_dim, 0 if self.borrowed else kv_heads * self.head_dim
         read = self._bytes_read(precision, parallelism.tp)
         written = self.kv_bytes_per_token(precision, parallelism.tp)
         pair = 2.0 * heads * self._kept
         rotated = (query + key) * (2.0 if self.qk_norm else 1.0)
         return [
-            Matmul(
-                "qkv projection",
-                batch.tokens,
-                sum(self._projected(parallelism.tp)),
-                hidden,
-                stored,
-                "attention",
-                1.0,
-                repeat,
-            ),
+            Matmul("qkv projection", batch.tokens, into, hidden, stored, "attention", 1.0, repeat),
             Vector(
                 "rotary",
                 batch.tokens * (ROTARY_FLOPS * rotated),
@@ -177,16 +174,7 @@ class GroupedQueryAttention:
                 copies=max(1.0, parallelism.tp / self.kv_heads),
                 heads=heads,
             ),
-            Matmul(
-                "output projection",
-                batch.tokens,
-                hidden,
-                heads * (self.value_dim or self.head_dim),
-                stored,
-                "attention",
-                1.0,
-                repeat,
-            ),
+            Matmul("output projection", batch.tokens, hidden, heads * self._value, stored, "attention", 1.0, repeat),
         ]
 
 

@@ -220,10 +220,8 @@ def step3(keys: Keys) -> dict[str, Any]:
         keys.integer("share_expert_dim", "share_expert_dims", default=width),
         router_bias=keys.flag("use_moe_router_bias", True),
     )
-    dense, first = (
-        DenseFFN(keys.integer("intermediate_size")),
-        keys.integer("first_k_dense_replace", default=3, least=0),
-    )
+    dense = DenseFFN(keys.integer("intermediate_size"))
+    first = keys.integer("first_k_dense_replace", default=3, least=0)
     return common | {
         "layers": group_layers(
             (local(window) if window else whole(None), sparse if layer >= first else dense)

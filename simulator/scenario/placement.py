@@ -59,8 +59,8 @@ class SwappedChoice(Strict):
 
 PlaceChoice = TierName | SplitChoice | CachedChoice
 
-
 NOT_CACHED = ("embedding", "norm", "kv", "activation")
+"""Classes of which nothing is used more than the rest."""
 
 
 class Places(Strict):

@@ -93,7 +93,6 @@ class TrainingPrecision(Strict):
     gradients: Literal["fp32", "bf16"] = "fp32"
     master: Literal["fp32", "none"] = Field("fp32", description="Copy of the weights that the optimiser updates.")
     optimizer: Literal["adam", "adam_8bit", "adam_bf16", "sgd", "adafactor"] = "adam"
-
     tables: Literal["adam", "rowwise"] = Field(
         "adam", description="Optimiser of looked-up tables; rowwise: one number a row, updated on the chips."
     )
