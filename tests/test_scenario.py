@@ -198,6 +198,12 @@ def test_an_empty_file_says_so(path: Path) -> None:
         load(path)
 
 
+def test_a_task_that_is_no_word_has_a_place(path: Path) -> None:
+    path.write_text("task: [serve]\n" + GOOD)
+    with pytest.raises(ScenarioError, match=r"chat.yaml:1:7: task should be 'serve', not a list"):
+        load(path)
+
+
 def test_a_missing_file_names_one_that_is_there(path: Path) -> None:
     path.write_text(GOOD)
     with pytest.raises(ScenarioError, match=r"there is no file '.*/chatt\.yaml'; did you mean '.*/chat\.yaml'\?"):

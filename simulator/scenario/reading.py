@@ -51,7 +51,10 @@ def read_any(path: Path | str, changes: tuple[str, ...] = ()) -> tuple[AnyScenar
 
 def task_of(path: Path | str) -> str:
     """The task that a scenario names: serve when it names none. Raise ScenarioError when it cannot be read."""
-    whole = read_yaml(Path(path), error=ScenarioError).data
+    return _task(read_yaml(Path(path), error=ScenarioError).data)
+
+
+def _task(whole: Any) -> str:
     return str(whole.get("task", "serve")) if isinstance(whole, dict) else "serve"
 
 
@@ -70,7 +73,7 @@ AnyScenario = Scenario | TrainingScenario | SampleScenario
 
 def any_scenario(source: Source) -> AnyScenario:
     """The scenario of any task that a source holds. Raise ScenarioError with everything that is wrong."""
-    task = source.data.get("task", "serve") if isinstance(source.data, dict) else "serve"
+    task = _task(source.data)
     if task == "train":
         training: TrainingScenario = validate(TrainingScenario, source, error=ScenarioError)
         return training
