@@ -119,6 +119,12 @@ def test_what_cannot_be_planned_is_said(study: Path, tmp_path: Path, old: str, n
         plan(study, tmp_path / "out")
 
 
+def test_carbon_decides_nothing_where_electricity_has_none(study: Path, tmp_path: Path) -> None:
+    study.write_text(f"{study.read_text()}objective: carbon\ncarbon_intensity: 0 kg/kWh\n")
+    with pytest.raises(ScenarioError, match="electricity without CO2e makes all fleets equal"):
+        plan(study, tmp_path / "out")
+
+
 def test_spares_are_the_fewest_that_reach_the_target() -> None:
     """One node that is up 9 of 10 hours: 0.9, 0.99, 0.999 with 0, 1, 2 spares."""
     for target, expected in ((0.9, 0), (0.98, 1), (0.998, 2)):

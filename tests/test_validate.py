@@ -159,6 +159,8 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
                 {"request_rate": "inf", "metric": "prefill_tokens_per_s", "unit": "tok/s"},
                 {"metric": "tpot_ms_p99", "unit": "ms", "concurrency_or_batch": ""},
                 {"metric": "gpu_hours"},
+                {"metric": "latency_s", "unit": "W"},
+                {"n_chips": "nan"},
                 {"concurrency_or_batch": ""},
                 {"tp": "best TP/PP/DP (not stated)"},
                 {"dtype_weights": "three bits"},
@@ -167,7 +169,7 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
             )
         ]
     )
-    assert found.overall.rows == 13
+    assert found.overall.rows == 15
     assert found.overall.simulated == 0
     assert found.overall.median_ape is None
     assert set(found.not_simulated) == {
@@ -177,7 +179,9 @@ def test_reasons_instead_of_guesses(tmp_path: Path) -> None:
         "limits of the latency not known",
         "lengths not stated",
         "metric prefill_tokens_per_s is none of a load",
-        "no timing and no energy of inference",
+        "metric gpu_hours is no timing and no energy of inference, as latency_s or tpot_ms are",
+        "unit W is none of latency_s, which is in s",
+        "chips are not a whole number",
         "batch not stated",
         "layout not stated",
         "number format three bits",
@@ -250,6 +254,9 @@ def test_filters_keep_rows_and_refuse_unknown_names(tmp_path: Path) -> None:
         ("hardware,modell,metric,value,unit\n", "no column 'model'; is 'modell' meant?"),
         ("hardware,model,metric,value,unit\nh100-sxm,m,latency_s,fast,s\n", "mine.csv:2: value 'fast' is no number"),
         ("hardware,model,metric,value,unit\nh100-sxm,m,latency_s,-1,s\n", "mine.csv:2: value -1 is not positive"),
+        ("hardware,model,metric,value,unit\nh100-sxm,m,latency_s,inf,s\n", "mine.csv:2: value inf is not positive"),
+        ("hardware,model,metric,value,unit,value\n", "mine.csv:1: two columns are called 'value'; name each once"),
+        ("hardware,model,metric,value,unit\nh100, two,m,latency_s,1,s\n", "mine.csv:2: 6 cells stand under 5 columns"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_where(tmp_path: Path, text: str, message: str) -> None:

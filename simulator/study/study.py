@@ -163,6 +163,12 @@ class Plan(Common):
     verify: Annotated[int, Field(gt=0, le=50)] = Field(4, description="How many are simulated by events at once.")
     replications: Annotated[int, Field(gt=0, le=100)] = Field(1, description="Seeds that all must keep the SLO.")
 
+    @model_validator(mode="after")
+    def _decides(self) -> Plan:
+        if self.objective == "carbon" and self.carbon_intensity == 0.0:
+            raise ValueError("electricity without CO2e makes all fleets equal; write carbon_intensity: 0.4 kg/kWh")
+        return self
+
     def intensity(self, where: Where | None = None) -> Known:
         """kg of CO2e a joule. Raise ProfileError for a grid that nobody knows."""
         return self.carbon_intensity if self.carbon_intensity is not None else grid_carbon().of(self.grid, where)

@@ -28,6 +28,8 @@ those of experts (llama.cpp's `--split-mode row`)."""
 def layout_of(row: Row, model: Architecture, profile: Profile, stages: str, reading: str) -> Parallelism | Reason:
     """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
     has room for all; pieces of a prompt follow one another."""
+    if row.n_chips and not whole(row.n_chips):
+        return Reason("chips are not a whole number")
     chips = whole(row.n_chips) if profile.host is None else mixed.chips_in(row.hardware)
     layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
     if isinstance(layout, Reason):

@@ -48,6 +48,15 @@ LLM-Inference-Bench: beyond it static batches are no longer static)."""
 _METRICS = re.compile(
     r"(latency_s|decode_|tpot_|tpot$|ttft_|prefill_|output_tokens|total_tokens|requests_per|(gpu_|system_)?power_w|j_per_)"
 )
+_UNIT_OF = (
+    ("latency|tpot|ttft|decode_ms", "s"),
+    ("requests", "req/s"),
+    (".*power", "W"),
+    ("j_per", "J/tok"),
+    ("", "tok/s"),
+)
+"""How a metric begins -> the unit that its figures are kept in, the first that fits."""
+
 _RUNNING = re.compile(r"running batch ([\d.]+)")
 _STATIC_CACHE = re.compile(r"cache length (\d+)")  # every step reads all of its slots (JetStream)
 _YEAR = re.compile(r"\b(20[12]\d)\b")
@@ -229,9 +238,12 @@ class Interpreter:
     def _reading(self, row: Row) -> aliases.Entry | Reason:
         """How the metric of this engine is to be read."""
         if not _METRICS.match(row.metric):
-            return Reason("no timing and no energy of inference")
+            return Reason(f"metric {row.metric} is no timing and no energy of inference, as latency_s or tpot_ms are")
         if row.unit not in UNITS:
             return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
+        fit = next(unit for metric, unit in _UNIT_OF if re.match(metric, row.metric))
+        if UNITS[row.unit][1] != fit:
+            return Reason(f"unit {row.unit} is none of {row.metric}, which is in {fit}")
         fitting = [e for e in aliases.longest("readings", engine=row.engine) if e["metric"] == row.metric]
         if row.request_rate or (not fitting and demand.figure(row.metric)):
             return {"reading": LOAD}

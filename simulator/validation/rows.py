@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -127,11 +127,13 @@ def read_rows(path: str | Path, kind: type[Any] = Row) -> list[Any]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or ()
     problems = [_missing(name, columns, path) for name in REQUIRED if name not in columns]
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
+    problems += [Problem(f"two columns are called '{name}'", Where(str(path), 1), "name each once") for name in twice]
     rows: list[Any] = []
     if not problems:
         for record in reader:
             where = Where(str(path), reader.line_num)
-            made = _row(record, where, kind)
+            made = _uneven(record, columns, where) or _row(record, where, kind)
             if isinstance(made, Problem):
                 problems.append(made)
             else:
@@ -162,6 +164,15 @@ def _missing(name: str, columns: Iterable[str], path: Path) -> Problem:
     return Problem(f"no column '{name}'", Where(str(path), 1), mend)
 
 
+def _uneven(record: Mapping[Any, Any], columns: Sequence[str], where: Where) -> Problem | None:
+    """Of a row with more cells than columns: a comma in a cell moves all that follows under other names."""
+    more = len(record.get(None, ()))
+    if not more:
+        return None
+    what = f"{len(columns) + more} cells stand under {len(columns)} columns"
+    return Problem(what, where, 'put a cell that has a comma into quotes: "fp8, 2 nodes"')
+
+
 def _row(record: dict[str, str | None], where: Where, kind: type[R]) -> R | Problem:
     cells = {field.name: (record.get(field.name) or "").strip() for field in fields(kind)}
     number = cells.pop("value")
@@ -170,7 +181,7 @@ def _row(record: dict[str, str | None], where: Where, kind: type[R]) -> R | Prob
     except ValueError:
         return Problem(f"value {number!r} is no number", where, "write a plain number, its unit goes into `unit`")
     if not 0 < value < float("inf"):
-        return Problem(f"value {number} is not positive", where, "remove the row")
+        return Problem(f"value {number} is not positive and finite", where, "remove the row")
     cells["id"] = cells["id"] or f"{Path(where.file).name}:{where.line}"
     return kind(value=value, **cells)
 
