@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from simulator.errors import InputError
 from simulator.scenario import AnyScenario, find_scenario, read_any
 from simulator.study.crossover import Map
 from simulator.study.crossover import crossover as run_crossover
@@ -43,6 +44,8 @@ def load(path: str | Path, *changes: str) -> Loaded:
 
 def run(loaded: Loaded | str | Path, *, seed: int | None = None, profiles: tuple[Path, ...] = ()) -> AnyReport:
     """Run a scenario, loaded or by path. Raise RamwiseError: everything that is wrong, before anything runs."""
+    if seed is not None and (not isinstance(seed, int) or seed < 0):
+        raise InputError(f"seed {seed!r} is no whole number of zero or more; write seed=7")
     if not isinstance(loaded, Loaded):
         loaded = load(loaded)
     return run_any(loaded.scenario, loaded.source, profiles, seed)

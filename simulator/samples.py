@@ -16,7 +16,7 @@ from simulator.cost.automatic import automatic
 from simulator.cost.host_floor import host_floor
 from simulator.cost.layer_groups import hand_over, node_amounts, once, run_seconds
 from simulator.cost.machine import Machine
-from simulator.cost.placement import capacity
+from simulator.cost.placement import CapacitySheet, capacity
 from simulator.cost.step import StepCost, cost_of, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
@@ -223,16 +223,17 @@ def _decoding(
             BatchLimits(1, 1),
             batch,
             batch,
-            _exits(model, architecture, precision, machine, batch),
+            _exits(model, architecture, precision, machine, batch, sheet),
             expected.warnings,
         )
 
 
 def _exits(
-    model: Decode, architecture: Architecture, precision: Precision, machine: Machine, batch: int
+    model: Decode, architecture: Architecture, precision: Precision, machine: Machine, batch: int, sheet: CapacitySheet
 ) -> Exits | None:
     """The ways of the model's tokens, with what each run of their layers costs; in a pipeline cut into its stages. Keys
-    that tokens which leave copy into the layers after are left out: less than 1 % of the time."""
+    that tokens which leave copy into the layers after are left out: less than 1 % of the time. Raise CapacityError
+    where the caches of all sequences in flight do not fit."""
     paths = model.depth.paths(architecture.layer_count) if model.depth and model.events else None
     if paths is None or model.events is None:
         return None
@@ -246,6 +247,10 @@ def _exits(
         ]
         loads[0][0] += float(np.asarray(first.total_seconds)[-1])
         paths, stages = paths.cut(loads, model.stages)
+    held, room = model.held(batch), sheet.kv_tokens_over(len(stages) if model.events == "pipeline" else 1)
+    if room < held * model.context:
+        what = f"{held} sequences in flight of {model.context} tokens do not fit the KV cache of {room:,} tokens"
+        raise CapacityError(f"{what}; write in_flight: {room // model.context} or less\n{sheet.text()}")
     amounts = node_amounts(architecture, precision, machine, paths.nodes, context, batch)
     amounts[0] = add([amounts[0], first])
     if model.events == "pipeline":
@@ -253,7 +258,7 @@ def _exits(
         onward = {a for _, way in paths.ways for a, b in pairwise(way) if home[a] != home[b]}
         sending = hand_over(architecture, machine, batch) if onward else Amount()
         amounts = [add([table, sending]) if node in onward else table for node, table in enumerate(amounts)]
-    return Exits(paths, amounts, model.events, stages, model.in_flight or 4 * batch)
+    return Exits(paths, amounts, model.events, stages, held)
 
 
 def _step(work: Amount, machine: Machine, floor: float, most: int) -> StepCost:
@@ -296,7 +301,7 @@ def _as_events(case: SampleCase, exits: Exits, seed: int) -> dict[str, Any]:
         [DepthPath(share, way) for share, way in exits.paths.ways],
         [np.asarray(run_seconds(table, machine)).tolist() for table in exits.amounts],
         policy=exits.policy,
-        sequences=batch if exits.policy == "lock_step" else exits.in_flight,
+        sequences=exits.in_flight,
         batch=batch,
         tokens=max(EVENT_TOKENS, 20 * exits.in_flight),
         stages=exits.stages,

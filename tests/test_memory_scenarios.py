@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from simulator.api import load, run
-from simulator.errors import InputError
+from simulator.errors import CapacityError, InputError
 from simulator.hardware.catalogue import packaged_folder
 from simulator.report.sample_charts import charts_of
 
@@ -129,6 +130,22 @@ def test_events_that_mean_nothing_are_refused(tmp_path: Path, old: str, new: str
     path.write_text(EVENTS.replace(old, new).replace("BASE", BASE + "{8: 0.25}"))
     with pytest.raises(InputError, match=message):
         run(load(path))
+
+
+@pytest.mark.parametrize(("events", "chips"), [("depth_wise", 1), ("pipeline, stages: 2", 2)])
+def test_sequences_in_flight_keep_their_caches(tmp_path: Path, events: str, chips: int) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "task: classes\nmachines: [{hardware: h100-sxm-8, tp: 1}]\n"
+        "model: {kind: decode, base: llama-3.1-8b, batch: 16, "
+        f"context: 512, depth: {{kind: early_exit, exits: {{8: 0.25}}}}, events: {events}, in_flight: 100000}}\n"
+    )
+    with pytest.raises(CapacityError, match=r"100000 sequences in flight of 512 tokens do not fit") as caught:
+        run(load(path))
+    fitting = re.search(r"write in_flight: (\d+) or less", str(caught.value))
+    assert fitting
+    # 0.9 of 80 GiB a chip holds 8.03 billion parameters once and 131,072 bytes of each token
+    assert int(fitting[1]) * 512 * 131_072 == pytest.approx(chips * 0.9 * 80 * 2**30 - 16.06e9, rel=0.01)
 
 
 def test_a_table_in_dram_costs_little_and_a_slow_disk_much() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulator.api import load, run
-from simulator.errors import RamwiseError
+from simulator.errors import InputError, RamwiseError
 from simulator.hardware.catalogue import Catalogue
 from simulator.report.samples import plain_text
 from simulator.report.state import over_replicas
@@ -316,3 +316,9 @@ def test_a_placement_of_what_a_model_lacks_is_told(tmp_path: Path) -> None:
 def test_a_run_with_too_many_failures_to_draw_is_refused(tmp_path: Path) -> None:
     (line,) = said(tmp_path, TRAIN.replace("tokens: 1e9", "tokens: 1e25\nfailures: {}"))
     assert "interruptions in 32 histories are more than 3,000,000; train fewer tokens" in line
+
+
+@pytest.mark.parametrize("seed", [-1, "seven", 1.5])
+def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+    with pytest.raises(InputError, match=r"is no whole number of zero or more; write seed=7"):
+        run("first", seed=seed)

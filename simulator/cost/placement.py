@@ -77,6 +77,11 @@ class CapacitySheet:
         """Tokens that the KV cache of a replica holds."""
         return self.kv_blocks * self.block_size
 
+    def kv_tokens_over(self, stages: int) -> int:
+        """The same when the layers lie in equal stages, each on so many chips: the weights are there once."""
+        grown = [(stages * t.available - sum(t.held.values())) / t.left for t in self.tiers if t.tier in self.kv_shares]
+        return int(self.kv_tokens * min(grown, default=float(stages)))
+
     def text(self) -> str:
         """The sheet, one line a row."""
         lines = []

@@ -76,6 +76,10 @@ class Decode(ModelChoice):
         """The batches, one or several."""
         return self.batch if isinstance(self.batch, tuple) else (self.batch,)
 
+    def held(self, batch: int) -> int:
+        """Sequences whose caches are kept while `batch` of them are computed at once."""
+        return batch if self.events in (None, "lock_step") else self.in_flight or 4 * batch
+
 
 AnySamples = Annotated[Recommender | Jacobi | Pinn | Decode, Field(discriminator="kind")]
 
