@@ -299,8 +299,8 @@ def _joined(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _of_words(problems: list[Problem]) -> Iterator[Problem]:
-    """The problems, less those of a word that is a slip of a name ('automatic'), or of a quantity ('5') that may also
-    be a name: the nearest reading alone is told."""
+    """The problems, less those of a word that is a slip of a name ('automatic'), or of a quantity (5, '5') that may
+    also be a name or a mapping: the nearest reading alone is told."""
     names = [p for p in problems if p.what.startswith("unknown ") and not p.what.startswith("unknown key")]
     named = {p.where for p in names}
     meant = {p.where for p in names if (p.mend or "").startswith("did you mean")}
@@ -309,7 +309,9 @@ def _of_words(problems: list[Problem]) -> Iterator[Problem]:
         of_name = problem in names
         if problem.where in meant and not of_name:
             continue
-        if problem.where in named and (" should be a " in problem.what or (of_name and problem.where in measured)):
+        if problem.where in named | measured and " should be a " in problem.what:
+            continue
+        if of_name and problem.where in measured:
             continue
         yield problem
 

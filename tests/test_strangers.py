@@ -322,3 +322,11 @@ def test_a_run_with_too_many_failures_to_draw_is_refused(tmp_path: Path) -> None
 def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
     with pytest.raises(InputError, match=r"is no whole number of zero or more; write seed=7"):
         run("first", seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [("-0.05", "is not zero or more"), (".nan", "is not a finite number"), ("1.5", "is more than 1")]
+)
+def test_a_number_in_place_of_a_mapping_is_told_as_a_number(tmp_path: Path, value: str, what: str) -> None:
+    (line,) = said(tmp_path, f"{TRAIN}stragglers: {value}\n")
+    assert line == f"a.yaml:7:13: stragglers: {value.strip('.')} {what}; write 'stragglers: 0.02'"

@@ -27,6 +27,7 @@ from simulator.strict import Strict
 Count = Annotated[int, Field(gt=0)]
 Tokens = Annotated[Known, quantity("", example="3e11")]
 Pause = Annotated[Known, quantity("s", zero=True)]
+Spread = Annotated[Known, quantity("", most=1.0, zero=True, example="0.02")]
 
 
 class ParallelismChoice(Strict):
@@ -183,7 +184,7 @@ class Checkpoints(Strict):
 class Stragglers(Strict):
     """A distribution of the chips' speed: normal, and a few slow ones."""
 
-    deviation: Share = Field(Known(0.0), description="Standard deviation of a chip's time, over the mean.")
+    deviation: Spread = Field(Known(0.0), description="Standard deviation of a chip's time, over the mean.")
     slow: Share = Field(Known(0.0), description="Share of chips that are slow.")
     slowdown: Ratio = Field(Known(1.0), description="Their time over that of others: 1.1 is ten per cent more.")
 
@@ -243,7 +244,7 @@ class TrainingScenario(Strict):
     steps: Count | None = Field(None, description="Steps of the whole run, in place of `tokens`.")
     failures: Failures | None = Field(None, description="Left out: the run is never interrupted.")
     checkpoints: Checkpoints = Checkpoints()
-    stragglers: Stragglers | Share = Field(
+    stragglers: Stragglers | Spread = Field(
         Known(0.0), description="Standard deviation of the chips' times, or a distribution with a few slow chips."
     )
     samples: Count = Field(32, description="Histories of failures that are drawn.")
