@@ -157,6 +157,7 @@ def test_swapping_beats_recomputing_and_its_bytes_and_joules_are_told(tmp_path: 
 @pytest.mark.parametrize(
     ("place", "message"),
     [
+        ("{tier: ddr, capacity: 1 MB}", r"5:5: the swap space on 'l40s' holds no block of cache of 2\.\d+ MB"),
         ("{tier: gddr}", "cannot be swapped to gddr of 'l40s', which is no farther"),
         ("{tier: dd}", "did you mean 'ddr'"),
         ("{tier: ddr, capacity: 900 TiB}", "does not fit"),

@@ -108,7 +108,8 @@ def capacity(
 ) -> CapacitySheet:
     """Lay a replica out in the tiers that its machine's placement names, in the chips' main memory where it names none.
 
-    Raise CapacityError with the sheet when a tier is too small, or leaves no room for a single block of cache.
+    Raise CapacityError with the sheet when a tier is too small, or leaves no room for a single block of cache,
+    to hold or to swap.
     """
     layout = machine.parallelism
     tiers = _laid_out(architecture, precision, machine, memory_utilization, max_tokens, max_outputs)
@@ -140,6 +141,9 @@ def capacity(
         raise CapacityError(
             f"{architecture.name} does not fit '{machine.profile.name}' on {chips}; {mend}\n{sheet.text()}"
         )
+    if swap_blocks == 0 and any(SWAP in tier.held for tier in tiers):
+        what = f"the swap space on '{machine.profile.name}' holds no block of cache of {format_quantity(block, 'B')}"
+        raise CapacityError(f"{what}; give it more, or leave `swap` out\n{sheet.text()}")
     return sheet
 
 
