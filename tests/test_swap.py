@@ -166,3 +166,10 @@ def test_swapping_beats_recomputing_and_its_bytes_and_joules_are_told(tmp_path: 
 def test_a_swap_space_that_is_none_is_refused(tmp_path: Path, place: str, message: str) -> None:
     with pytest.raises((InputError, CapacityError), match=message):
         summaries(tmp_path, place)
+
+
+def test_what_never_waits_is_not_swapped(tmp_path: Path) -> None:
+    path = tmp_path / "swap.yaml"
+    path.write_text(SCENARIO.replace("{kv:", "{attention:").replace("PLACE", "{tier: ddr}"))
+    with pytest.raises(InputError, match=r"swap.yaml:\d+:\d+: the kv .* alone is swapped, not the attention"):
+        run(load(path))

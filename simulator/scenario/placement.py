@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -82,6 +82,15 @@ class Places(Strict):
     rest: Literal["main", "auto"] = Field(
         "main", description="Where the other classes lie: in the main memory, or as with `placement: auto`."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_caches_wait(cls, given: Any) -> Any:
+        places = given.items() if isinstance(given, Mapping) else ()
+        swapped = [name for name, one in places if isinstance(one, Mapping) and "swap" in one and name != "kv"]
+        if swapped:
+            raise ValueError(f"the kv of preempted sequences alone is swapped, not the {swapped[0]}; leave `swap` out")
+        return given
 
     @model_validator(mode="after")
     def _nothing_in_vain(self) -> Places:
