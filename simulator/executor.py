@@ -29,8 +29,10 @@ def computed(
 
     workers: processes on this machine, 1 computes here. cluster: address of a Dask scheduler, e.g.
     tcp://10.0.0.1:8786. A process that dies takes down only the task it was at. Raise InputError for a cluster that
-    cannot be reached.
+    cannot be reached, and for no worker at all.
     """
+    if workers < 1:
+        raise InputError(f"{workers} workers compute nothing; write workers=1 or more")
     if cluster is not None:
         with _cluster(cluster) as (executor, cores):
             yield from _spread(work, tasks, executor, cores)

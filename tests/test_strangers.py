@@ -330,3 +330,10 @@ def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
 def test_a_number_in_place_of_a_mapping_is_told_as_a_number(tmp_path: Path, value: str, what: str) -> None:
     (line,) = said(tmp_path, f"{TRAIN}stragglers: {value}\n")
     assert line == f"a.yaml:7:13: stragglers: {value.strip('.')} {what}; write 'stragglers: 0.02'"
+
+
+def test_no_worker_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVE)
+    (tmp_path / "s.yaml").write_text("study: sweep\nscenario: a.yaml\naxes: {traffic.osl: [10, 20]}\n")
+    with pytest.raises(InputError, match="0 workers compute nothing"):
+        sweep(tmp_path / "s.yaml", tmp_path / "out", workers=0)
