@@ -13,6 +13,8 @@ from simulator.cost.training.stage import layer_time, mean_layer, stage_times
 from simulator.cost.training.step import step_time
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
+from simulator.model.ffn.ngram_table import NgramTable
+from simulator.model.ffn.together import Together
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Collective, Stream
 from simulator.model.training.layout import TrainingLayout, stages
@@ -90,6 +92,19 @@ def test_a_machine_gets_a_token_once(deepseek: Architecture, b200: TrainingMachi
     assert seconds([copies[0]]) == pytest.approx(8 * sent * 24 / 32 / b200.network + float(b200.stack.latency))
     others = 3 * (1 - 0.75**8)
     assert seconds([once[0]]) == pytest.approx(others * sent / b200.network + float(b200.stack.latency))
+
+
+def test_experts_beside_a_table_are_sent_once_too(deepseek: Architecture) -> None:
+    layer = deepseek.layers[-1]
+    assert layer.ffn is not None
+    both = replace(layer, ffn=Together((layer.ffn, NgramTable(rows=1000, width=64))))
+    operations = layer_operations(deepseek, both, MicroBatch(1, 4096), LAYOUT, Precision())
+    exchanged = [o for o in sent_once(operations, both) if isinstance(o, Collective) and o.pattern == "all_to_all"]
+    assert {o.name: o.chosen for o in exchanged} == {
+        "experts dispatch": 8,
+        "experts combine": 8,
+        "n-gram rows exchange": 0,
+    }
 
 
 def test_the_exchange_shows_in_full_unless_another_micro_batch_computes(

@@ -10,6 +10,7 @@ from math import ceil
 from simulator.model.architecture import NORM_FLOPS, Architecture, Layer
 from simulator.model.attention import AttentionKind
 from simulator.model.ffn import Visit
+from simulator.model.ffn.together import members_of
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Stream, Vector
 from simulator.model.parallelism import all_reduce
@@ -63,7 +64,8 @@ def layer_operations(
     if layer.ffn:
         before = float(layer.places[0])
         ffn = layer.ffn.operations(Visit(hidden, tokens, tokens * cut.dp, cut, precision, 0.0, before))
-        operations += [*ffn, *_biases(ffn)] if getattr(layer.ffn, "bias", False) else ffn
+        biased = any(getattr(part, "bias", False) for part in members_of(layer.ffn))
+        operations += [*ffn, *_biases(ffn)] if biased else ffn
     return operations
 
 
@@ -76,10 +78,14 @@ def _biases(operations: Iterable[Operation]) -> list[Operation]:
 def sent_once(operations: Iterable[Operation], layer: Layer) -> list[Operation]:
     """The same operations where the exchange between experts sends a token to a rank once, however many of its experts
     it chose there."""
-    chosen = float(getattr(layer.ffn, "top_k", 0))
-    return [
-        replace(o, chosen=chosen) if isinstance(o, Collective) and o.pattern == "all_to_all" else o for o in operations
-    ]
+    parts = members_of(layer.ffn) if layer.ffn else ()
+    chosen = max((float(getattr(part, "top_k", 0)) for part in parts if hasattr(part, "experts")), default=0.0)
+    return [replace(o, chosen=chosen) if isinstance(o, Collective) and _of_experts(o) else o for o in operations]
+
+
+def _of_experts(collective: Collective) -> bool:
+    """Rows of tables are exchanged all to all, too, each once."""
+    return collective.pattern == "all_to_all" and collective.name.startswith("experts")
 
 
 def _norm(tokens: float, hidden: int, layout: TrainingLayout, count: float) -> Vector:
