@@ -54,10 +54,12 @@ def test_a_study_names_the_command_that_runs_it() -> None:
         read_study(find_study("dram-crossover"), Study)
 
 
-def test_a_picture_is_made_anew(tmp_path: Path) -> None:
-    picture = regenerate("joules-at-equal-loss", tmp_path / "docs", tmp_path / "results")
+@pytest.mark.parametrize(("name", "file"), [("joules-at-equal-loss", "table.csv"), ("three-classes", "summary.json")])
+def test_a_picture_is_made_anew_and_again(tmp_path: Path, name: str, file: str) -> None:
+    picture = regenerate(name, tmp_path / "docs", tmp_path / "results")
     assert "<svg" in picture.read_text(encoding="utf-8")
-    assert (tmp_path / "results" / "joules-at-equal-loss" / "table.csv").is_file()
+    assert (tmp_path / "results" / name / file).is_file()
+    assert regenerate(name, tmp_path / "docs", tmp_path / "results") == picture
 
 
 def test_llmcompass_priced_its_dram_at_a_seventh_of_what_its_code_says() -> None:

@@ -17,7 +17,7 @@ from made_up_runs import MODELS, eight_runs, nothing_completed, one_run
 
 from simulator.errors import OutputError
 from simulator.report import Report, RunResult, charts, folder, tables, timeline
-from simulator.report.canvas import log_ticks, spread
+from simulator.report.canvas import log_ticks, short, spread
 from simulator.report.names import run_names
 from simulator.report.numerals import percent, significant
 from simulator.report.state import mean_over_bins, over_replicas
@@ -219,6 +219,11 @@ def test_mean_over_bins_is_the_time_average() -> None:
 )
 def test_log_ticks_are_few_and_round(low: float, high: float, ticks: list[float]) -> None:
     assert log_ticks(low, high) == pytest.approx(ticks)
+
+
+def test_ticks_are_short() -> None:
+    numbers = (0, 0.5, 0.001, 20, 5_000, 2e6, 1e-4, 1e-7, 1e-12)
+    assert [short(number) for number in numbers] == ["0", "0.5", "0.001", "20", "5k", "2M", "100µ", "100n", "1e-12"]
 
 
 def test_runs_of_one_machine_are_told_apart() -> None:

@@ -207,11 +207,13 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A tick's number: "0.5", "20", "5k", "2M"."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """A tick's number: "0.5", "20", "5k", "2M", "100µ"."""
+    if 1e-3 * 0.9999 <= abs(value) < 1e3 * 0.9999 or value == 0:
+        return f"{value:.4g}"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1e-6, "µ"), (1e-9, "n")):
         if abs(value) >= size * 0.9999:
             return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}" if abs(value) >= 1e-4 or value == 0 else significant(value, 1)
+    return significant(value, 1)
 
 
 def shares(ax: Axes, text: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulator.errors import RamwiseError, ScenarioError, unknown
+from simulator.report import folder
 from simulator.report import samples as sample_folder
 from simulator.report.notebook import Shown
 from simulator.samples import run
@@ -36,7 +37,7 @@ def regenerate(name: str, docs: Path = DOCS, results: Path = RESULTS) -> Path:
     """Run one and put its picture into `docs`. Raise RamwiseError when it cannot run or its name is unknown."""
     if name not in names():
         raise ScenarioError(unknown("study", name, names()))
-    place = check(results / name)
+    place = (folder.check if name in TASKS else check)(results / name)
     found = _written(name, place)
     docs.mkdir(parents=True, exist_ok=True)
     picture = docs / f"{name}.svg"
