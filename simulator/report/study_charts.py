@@ -31,7 +31,7 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     """A panel for each metric over the first key that holds several numbers; None when no key does.
 
     Lines are told apart by machine, model and the other keys that vary. Where there are more than MOST_LINES of them
-    only the machine and the model do, and a line is the mean over the rest.
+    only the machine and the model do, and a line is the mean over the rest, which the axis says.
     """
     from pandas.api.types import is_numeric_dtype
 
@@ -40,7 +40,9 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     if not numeric or not drawn:
         return None
     x = numeric[0]
-    by = told_apart(means, [key for key in keys if key != x])
+    others = [key for key in keys if key != x]
+    by = told_apart(means, others)
+    rest = ", ".join(key.rpartition(".")[2] for key in others if key not in by and means[key].nunique() > 1)
     with canvas.style():
         across = min(2, len(drawn))
         down = -(-len(drawn) // across)
@@ -51,7 +53,7 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
         for ax in grid.flat[len(drawn) :]:
             ax.set_axis_off()
         for ax in grid[-1]:
-            ax.set_xlabel(label(x))
+            ax.set_xlabel(f"{label(x)}\nmeans over {rest}" if rest else label(x))
         fig.draw_without_rendering()  # gives the panels the places that the names are put beside
         for ax, names in ends:
             name_ends(ax, names)
