@@ -10,13 +10,14 @@ from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Matmul, Operation
 from simulator.model.parallelism import ONE_CHIP, Parallelism
 from simulator.model.scores import scores
+from simulator.model.single_entry import SingleEntry
 
 if TYPE_CHECKING:
     from simulator.model.attention import GroupedQueryAttention
 
 
 @dataclass(frozen=True)
-class CrossAttention:
+class CrossAttention(SingleEntry):
     """Grouped queries over the keys of `source` vectors that an encoder made of the sequence's image.
 
     The keys do not grow with the text: a sequence keeps them as the single entry of a cache with a window of one token,
@@ -28,16 +29,6 @@ class CrossAttention:
 
     inner: GroupedQueryAttention
     source: int
-
-    @property
-    def window(self) -> int | None:
-        """One token: the image is the same for all."""
-        return 1
-
-    @property
-    def reads(self) -> tuple[int | None, ...]:
-        """Its window alone."""
-        return (self.window,)
 
     @property
     def heads(self) -> int:

@@ -12,6 +12,7 @@ from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import QUERY_TILE, scores
+from simulator.model.single_entry import SingleEntry
 
 CHUNK = 64
 """Tokens that share one pass over the state in a prefill kernel (chunk_size of the delta rule in transformers)."""
@@ -21,7 +22,7 @@ UPDATE_FLOPS = 7.0
 
 
 @dataclass(frozen=True)
-class GatedDeltaNet:
+class GatedDeltaNet(SingleEntry):
     """S_t = a_t*S_(t-1) + k_t*b_t*(v_t - (a_t*S_(t-1))'k_t)', o_t = S_t'q_t: a [key_dim, value_dim] state a value head.
 
     `key_heads` of queries and keys serve `heads` of values; a causal convolution of `kernel` taps passes over q, k and
@@ -40,16 +41,6 @@ class GatedDeltaNet:
     kernel: int
     decay_rank: int = 0
     gate_rank: int = 0
-
-    @property
-    def window(self) -> int | None:
-        """One token: what came before it is in the state."""
-        return 1
-
-    @property
-    def reads(self) -> tuple[int | None, ...]:
-        """Its window alone."""
-        return (self.window,)
 
     def _cut(self, tp: int) -> tuple[int, int, int]:
         """Value heads on one chip, the width of their queries (or keys), and of their values."""

@@ -11,6 +11,7 @@ from simulator.model.number_format import FORMATS, Precision
 from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import QUERY_TILE, scores
+from simulator.model.single_entry import SingleEntry
 
 STATE_BYTES = FORMATS["fp32"].bytes
 """States are kept in 32 bits (mamba_ssm_cache_dtype in the configs of Nemotron 3)."""
@@ -23,7 +24,7 @@ GATE_FLOPS = 10.0
 
 
 @dataclass(frozen=True)
-class Mamba2:
+class Mamba2(SingleEntry):
     """h_t = a_t*h_(t-1) + dt_t*x_t*B_t', y_t = h_t*C_t: a [head_dim, state_size] state for each of `heads`.
 
     B and C are shared by heads of one of `groups`; a causal convolution of `kernel` taps passes over x, B and C.
@@ -40,16 +41,6 @@ class Mamba2:
     groups: int
     kernel: int
     conv_bias: bool = True
-
-    @property
-    def window(self) -> int | None:
-        """One token: what came before it is in the state."""
-        return 1
-
-    @property
-    def reads(self) -> tuple[int | None, ...]:
-        """Its window alone."""
-        return (self.window,)
 
     def _cut(self, tp: int) -> tuple[int, int, int]:
         """Heads on one chip, the width of their x, and of B (or C)."""

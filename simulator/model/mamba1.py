@@ -12,6 +12,7 @@ from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, divisors, not_legal
 from simulator.model.scores import scores
+from simulator.model.single_entry import SingleEntry
 
 SCAN_FLOPS = 8.0
 """Elementary operations per value of the state and token: exp(dt*A) two, its product with h, dt*x*B two, the sum one,
@@ -19,7 +20,7 @@ y = C.h two."""
 
 
 @dataclass(frozen=True)
-class Mamba1:
+class Mamba1(SingleEntry):
     """h_t = exp(dt_t*A)*h_(t-1) + dt_t*B_t*x_t, y_t = C_t.h_t + D*x_t, gated: `state_size` values for each of `inner`
     channels, with dt from a projection of rank `rank` and a causal convolution of `kernel` taps over x.
 
@@ -34,16 +35,6 @@ class Mamba1:
     rank: int
     kernel: int
     conv_bias: bool = True
-
-    @property
-    def window(self) -> int | None:
-        """One token: what came before it is in the state."""
-        return 1
-
-    @property
-    def reads(self) -> tuple[int | None, ...]:
-        """Its window alone."""
-        return (self.window,)
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
         """hidden*2*inner + inner*(rank + 2*state) + rank*inner + inner*hidden.
