@@ -107,7 +107,7 @@ class Exchanges:
     def _waits(self, number: int) -> list[Mark]:
         layers = self._arrived[number]
         return [
-            (index / len(layers), lambda awaited=awaited: awaited)  # type: ignore[misc]
+            (index / len(layers), _given(awaited))
             for index, transfers in enumerate(layers)
             for awaited in transfers[-1:]
         ]
@@ -117,3 +117,7 @@ class Exchanges:
             self._buckets(part.reduce, part.layers)
 
         return act
+
+
+def _given(event: simpy.Event) -> Callable[[], simpy.Event]:
+    return lambda: event

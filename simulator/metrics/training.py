@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.step import StepTime
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
-from simulator.model.operation import Attention, Matmul
+from simulator.model.operation import Attention, Matmul, Operation
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.micro_batch import MicroBatch, head_operations, layer_operations
 from simulator.model.training.recipe import Recipe
@@ -27,7 +29,7 @@ def model_flops_per_token(architecture: Architecture, length: int) -> float:
     return 3.0 * total / length
 
 
-def _products(operations: list) -> float:  # type: ignore[type-arg]
+def _products(operations: Iterable[Operation]) -> float:
     total = 0.0
     for operation in operations:
         if isinstance(operation, Matmul):
@@ -47,11 +49,12 @@ def step_rates(
     peak = float(machine.profile.chip.matrix.peak[format])
     sixteen = machine.profile.sixteen_bit_peak
     done = sum(sum(stage.flops.values()) for stage in step.stages) / len(step.stages) * step.micro_batches
-    model = model_flops_per_token(architecture, recipe.length) * rate / machine.chips
+    each = model_flops_per_token(architecture, recipe.length)
+    model = each * rate / machine.chips
     return {
         "tokens_per_s": rate,
         "tokens_per_s_per_chip": rate / machine.chips,
-        "model_flops_per_token": model_flops_per_token(architecture, recipe.length),
+        "model_flops_per_token": each,
         "mfu": model / peak,
         "mfu_bf16": model / sixteen,
         "hfu": done / seconds / peak,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,16 +21,16 @@ Charts = Mapping[str, Callable[[], "Figure | None"]]
 """Name of a chart -> what draws it; the first one is drawn when none is named."""
 
 
-class Shown:
+class Shown(ABC):
     """Results that a notebook shows as their `frame`, and draws by `plot`."""
 
+    @abstractmethod
     def frame(self) -> DataFrame:
         """The figures that matter, a row each; names of columns are words with units."""
-        raise NotImplementedError
 
+    @abstractmethod
     def charts(self) -> Charts:
         """The charts that there are of these results."""
-        raise NotImplementedError
 
     def plot(self, chart: str | None = None) -> Figure:
         """A chart by its name, the first of `charts` when none is named. Raise InputError for a name that is none, and
