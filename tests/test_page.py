@@ -15,6 +15,7 @@ from simulator.report import folder
 from simulator.report.charts import CHARTS
 from simulator.report.page import Page, Section, picture, table_of
 from simulator.report.study_page import study_page
+from simulator.scenario import read_any
 
 
 class Reader(HTMLParser):
@@ -84,10 +85,11 @@ machines: [{hardware: h100-sxm-8, tp: 1}]
     ],
 )
 def test_other_tasks_have_a_page_that_is_whole(text: str, pictures: int, said: tuple[str, ...], tmp_path: Path) -> None:
-    scenario = tmp_path / "mine.yaml"
-    scenario.write_text(text)
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    scenario, source = read_any(file)
     task = task_for(scenario)
-    report = task.run(*task.read(scenario))
+    report = task.run(scenario, source)
     page = (task.write(report, tmp_path / "out") / "report.html").read_text(encoding="utf-8")
     read = Reader(page)
     assert read.open == []

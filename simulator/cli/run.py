@@ -51,12 +51,12 @@ def _run(
 ) -> None:
     """Run, write the folder, show the table; after Ctrl-C write what was finished, then leave."""
     from simulator.report.folder import check
-    from simulator.scenario import find_scenario
+    from simulator.scenario import find_scenario, read_any
 
     path = find_scenario(name)
-    task = task_for(path)
+    scenario, source = read_any(path, tuple(change or ()))
+    task = task_for(scenario)
     place = check(out or Path("ramwise-results") / path.stem)
-    scenario, source = task.read(path, tuple(change or ()))
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})
     done: list[Any] = []
