@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
+from cost_machines import (
+    ACTIVATIONS,
+    BANDWIDTH,
+    CATALOGUE,
+    H100,
+    KEYS,
+    PEAK,
+    PLATEAU,
+    STACKS,
+    STREAMING,
+    machine,
+    square,
+    step_s,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,50 +32,11 @@ from simulator.cost.step import cost_of, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.cost.ticks import TICKS_PER_SECOND
 from simulator.errors import StackError
-from simulator.hardware.catalogue import Catalogue
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.number_format import Precision
 from simulator.model.operation import Attention, Batch, Collective, Gather, Matmul, Operation, Stream, Vector
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
-from simulator.stack.stack import Stacks
-
-CATALOGUE, STACKS = Catalogue(), Stacks()
-
-
-def changed(block: Any, path: str, value: Any) -> Any:
-    """A copy of a frozen profile or stack with the number at 'chip.memory.1.bandwidth' exchanged."""
-    head, _, rest = path.partition(".")
-    if isinstance(block, tuple):
-        items = list(block)
-        items[int(head)] = changed(items[int(head)], rest, value)
-        return tuple(items)
-    if isinstance(block, dict):
-        return {**block, head: value}
-    return block.model_copy(update={head: changed(getattr(block, head), rest, value) if rest else value})
-
-
-def machine(hardware: str = "h100-sxm-8", tp: int = 1, stack: str | None = None, **changes: Any) -> Machine:
-    """A machine of the catalogue; changes by path with '__' for '.', those of the stack under 'stack__'."""
-    profile = CATALOGUE.load(hardware)
-    software = STACKS.load(stack or profile.default_stack)
-    for path, value in changes.items():
-        name = path.replace("__", ".")
-        if name.startswith("stack."):
-            software = changed(software, name.removeprefix("stack."), value)
-        else:
-            profile = changed(profile, name, value)
-    return Machine(profile, software, Parallelism(tp=tp))
-
-
-H100 = machine()
-BANDWIDTH, PEAK = 3.35e12, 989.4e12  # of an H100
-STREAMING, PLATEAU = float(H100.stack.streaming["bf16"]), float(H100.stack.matmul["bf16"])
-ACTIVATIONS, KEYS = float(H100.stack.activation_streaming), float(H100.stack.kv_streaming)
-
-
-def square(m: Any, d: int = 8192) -> Matmul:
-    return Matmul("product", m, d, d, "bf16", "ffn")
 
 
 def test_one_row_waits_for_the_weights() -> None:
@@ -289,87 +261,6 @@ def test_the_table_of_steps_agrees_with_the_operations_themselves(case: str) -> 
         grain = PARTS if host else 1
         rounding = 0.5 * grain * (4 + sum(keys) + sum(pairs or []))  # half a grain for each term of the sum
         assert got == pytest.approx(expected * TICKS_PER_SECOND, rel=1e-11, abs=rounding)
-
-
-def step_s(chips: Machine, model: str, tokens: int, keys: int = 0, pairs: int | None = None) -> float:
-    """Seconds of one step of `tokens` tokens; a decode step when there are no pairs."""
-    table = StepTable(step_cost(load_model(model), Precision(), chips, tokens, tokens), chips)
-    outputs = tokens if pairs is None else 1
-    ((_, ticks, _),) = table.pieces(tokens, outputs, [(keys, 0)], None if pairs is None else [(pairs, 0)], 1)
-    return ticks / TICKS_PER_SECOND
-
-
-def test_a_prompt_streams_weights_at_the_rate_of_its_own_kernels() -> None:
-    """One token as a prompt: its layers at half the rate, the head as ever."""
-    numbers = {"stack__prefill_layer_overhead": 0.0, "stack__host_floor": 0.0, "stack__overlap": 1.0}
-    same, slow = (
-        machine(**numbers, stack__streaming__bf16=0.8, stack__prefill_streaming=table)
-        for table in ({}, {"default": 0.4})
-    )
-    decode, prompt = (step_s(chips, "llama-3.1-8b", 1) for chips in (same, slow))
-    assert prompt == decode
-    weights = 32 * (4096 * (2 * 4096 + 2 * 1024) + 3 * 4096 * 14336) * 2
-    more = step_s(slow, "llama-3.1-8b", 1, 0, 1) - step_s(same, "llama-3.1-8b", 1, 0, 1)
-    assert more == pytest.approx(weights / (0.8 * BANDWIDTH), rel=1e-6)
-
-
-def test_products_of_weights_unpacked_to_sixteen_bits_are_slower_others_are_not() -> None:
-    """On Apple's GPUs, which multiply in 16 bits; an H100 multiplies 8 bits as they are."""
-    apple = machine("m2-max-38c")
-    share = float(apple.stack.unpacked_matmul)
-    wide, narrow = (matmul(replace(square(65536), format=f), apple).total_seconds for f in ("fp16", "q8_0"))
-    assert narrow == pytest.approx(wide / share, rel=1e-3)
-    hopper = machine(stack__unpacked_matmul=0.5)
-    assert matmul(replace(square(65536), format="fp8"), hopper) == matmul(replace(square(65536), format="fp8"), H100)
-
-
-def test_chips_that_take_turns_gain_nothing_from_each_other() -> None:
-    """At batch 1 eight chips take an eighth of the time at once, all of it in turns."""
-    numbers = {"stack__overlap": 1.0, "stack__collectives__fused": True}
-    whole = square(1, 8192)
-    alone = matmul(whole, machine(**numbers)).total_seconds
-    at_once, in_turns = (
-        matmul(replace(whole, n=8192 / 8), machine(tp=8, stack__turns=turns, **numbers)).total_seconds
-        for turns in (0.0, 1.0)
-    )
-    assert in_turns == pytest.approx(8 * at_once, rel=1e-12)
-    assert alone == pytest.approx(in_turns, rel=1e-3)  # but for the activations, which each chip reads
-
-
-def test_few_sequences_get_the_kernel_that_splits_their_keys() -> None:
-    """Up to 16 sequences of 32 heads are 512 blocks; in the table as in the operation itself."""
-    chips = machine("mi300x-8", stack="vllm-rocm-2024", stack__host_floor=0.0, stack__kv_streaming=0.97)
-    split = chips.stack.decode_split
-    assert split is not None
-    keys = step_cost(load_model("llama-3.1-8b"), Precision(), chips, 64, 64).keys[0].total_seconds
-    shares = (split.attention, chips.stack.decode_attention["default"])
-    few, many = (4 * 4096 * 32 / (chips.sixteen_bit_peak * float(share)) for share in shares)
-    assert np.asarray(keys)[[1, 16]] == pytest.approx(few, rel=0.02)  # reading the cache takes its part
-    assert np.asarray(keys)[[17, 64]] == pytest.approx(many, rel=1e-3)
-    last, first = (
-        step_s(chips, "llama-3.1-8b", tokens, 1000 * tokens) - step_s(chips, "llama-3.1-8b", tokens)
-        for tokens in (16, 17)
-    )
-    assert first / last == pytest.approx(17 / 16 * many / few, rel=0.02)
-
-
-def test_the_keys_of_one_sequence_are_scanned_one_after_the_other() -> None:
-    """However many chips share the heads, and however many sequences run beside it."""
-    quick, slow = (machine(tp=8, stack__key_scan=scan, stack__host_floor=0.0) for scan in (0.0, 100e-9))
-    added = [
-        step_s(slow, "llama-3.1-8b", batch, batch * 10_000) - step_s(slow, "llama-3.1-8b", batch) for batch in (1, 4)
-    ]
-    assert added == pytest.approx([32 * 10_000 * 100e-9] * 2, rel=1e-3)
-    assert step_s(quick, "llama-3.1-8b", 1, 10_000) < step_s(slow, "llama-3.1-8b", 1, 10_000)
-
-
-def test_prompts_wait_for_a_host_that_launches_their_layers_chip_after_chip() -> None:
-    quick, slow = (machine(tp=8, stack__prefill_dispatch=each, stack__host_norm=4.0) for each in (0.0, 1e-3))
-    assert step_s(slow, "llama-3.1-8b", 8) == pytest.approx(step_s(quick, "llama-3.1-8b", 8), rel=1e-9)
-    host = float(slow.stack.host_floor) + 8 * 32 * 1e-3
-    assert step_s(slow, "llama-3.1-8b", 8, 0, 36) == pytest.approx(host, rel=1e-2)
-    long = [step_s(chips, "llama-3.1-70b", 65536, 0, 65536**2 // 2) for chips in (quick, slow)]
-    assert long[1] == pytest.approx(long[0], rel=1e-3)  # the device is busy for longer
 
 
 def test_a_lower_power_limit_lengthens_prefill_and_never_shortens() -> None:
