@@ -69,6 +69,14 @@ def test_the_least_part_holds_the_rate(pools: Pools) -> None:
     assert narrow.at_rate(np.inf).rate[0] == pytest.approx(100 * 1e6 / float(pools.size[0]))  # type: ignore[index]
 
 
+def test_a_link_that_falls_behind_the_prompt_is_waited_for(pools: Pools) -> None:
+    """All but the last of the layers leave with the prompt; what is late is waited for, then the last."""
+    alone, size = float(pools.prefill.alone_s[0]), float(np.ravel(pools.size)[0])
+    for seconds, late in ((alone / 2, 0.0), (4 * alone, 3 * alone + 0.001 - alone)):
+        link = replace(pools, send=size / seconds, receive=size / seconds, latency=0.001, layers=4)
+        assert link.move_s == pytest.approx(0.001 + seconds / 4 + late)
+
+
 def test_more_of_either_never_holds_less(pools: Pools) -> None:
     rate = pools.at_rate(np.inf).rate[0]
     for change in ({"prefills": 2}, {"decodes": 3}, {"send": 1e12}, {"receive": 1e12}):
