@@ -27,7 +27,7 @@ LAYERS = (
     ("cost",),
     ("stack", "hardware", "model"),
     ("provenance",),
-    ("yaml_source", "strict", "problems", "executor"),
+    ("yaml_source", "strict", "problems", "findings", "executor"),
     ("quantity", "errors", "progress"),
 )
 """Parts of the package from top to bottom; a part may import from its own folder and from the rows below it."""

@@ -189,7 +189,7 @@ WRAPPER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore Ctrl-C
 import simulator.serve.runs as runs, simulator.report.charts as charts
-import simulator.samples as samples, simulator.train.runs as training
+import simulator.samples.runs as samples, simulator.train.runs as training
 def told(name, function):
     def tell(*given, **named):
         print(name, file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field
 
 from simulator.errors import Problem, ScenarioError, Where
+from simulator.findings import Findings
 from simulator.model.architecture import Architecture
 from simulator.model.assembly import Change, with_ffns
 from simulator.model.depth import AnyDepth
@@ -76,3 +77,19 @@ def _problem(error: ValueError, where: Where) -> Problem:
 def build_model(choice: str | ModelChoice, folders: Sequence[Path], where: Places, at: Location) -> Architecture:
     """The architecture of a name or of a choice."""
     return load_model(choice, folders) if isinstance(choice, str) else choice.build(folders, where, at)
+
+
+def model_places(written: object) -> list[Location]:
+    """Where each model of a scenario's `model` stands: one, or several in a list."""
+    return [("model", index) for index in range(len(written))] if isinstance(written, tuple) else [("model",)]
+
+
+def build_models(
+    models: Sequence[str | ModelChoice], at: Sequence[Location], folders: Sequence[Path], where: Places, wrong: Findings
+) -> list[Architecture]:
+    """The architectures of a scenario's models that can be built; what is wrong with the others goes to `wrong`."""
+    built = []
+    for model, place in zip(models, at, strict=True):
+        with wrong.at(where(place)):
+            built.append(build_model(model, folders, where, place))
+    return built

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms
-from simulator.cost.placement import CapacitySheet, capacity
+from simulator.cost.placement import CapacitySheet
 from simulator.engine.batching import BatchLimits, batch_limits
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.link import LinkLimits
 from simulator.engine.traffic import Workload, check_context
 from simulator.errors import CapacityError, Problem, ScenarioError
+from simulator.findings import Findings
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.slo import Slo, preset
 from simulator.model.architecture import Architecture
@@ -30,9 +29,8 @@ from simulator.scenario import (
     ServingMachineChoice,
     SloChoice,
 )
-from simulator.scenario.model import build_model
-from simulator.scenario.placement import is_automatic, placement
-from simulator.serve.machine import basis, machine_of, noting, places, prices
+from simulator.scenario.model import build_models, model_places
+from simulator.serve.machine import basis, machine_of, placed, places, prices
 from simulator.stack.stack import Stack, Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source
@@ -86,50 +84,36 @@ def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -
     beside = Path(source.path).resolve().parent
     folders = (*profiles, beside)
     catalogue, stacks = Catalogue(folders), Stacks(folders)
-    problems: list[Problem] = []
-    models: list[Architecture] = []
+    wrong = Findings()
     machines: list[tuple[ServingMachineChoice, list[Machine]]] = []
-    requests: Workload | None = None
-    for index, wanted in enumerate(scenario.models):
-        place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
-        with noting(problems, source.where(place)):
-            models.append(build_model(wanted, folders, source.where, place))
+    models = build_models(scenario.models, model_places(scenario.model), folders, source.where, wrong)
     for index, choice in enumerate(scenario.machines):
         pools: list[Machine] = []
         for pool, at in zip(choice.pools, places(choice, index), strict=True):
-            with noting(problems, source.where(at)):
+            with wrong.at(source.where(at)):
                 machine = machine_of(pool, at, source, catalogue, stacks)
                 pools.append(machine)
-                problems += [p for model in models for p in machine.parallelism.check(model, source.where(at))]
+                wrong.add(p for model in models for p in machine.parallelism.check(model, source.where(at)))
         machines.append((choice, pools))
-    with noting(problems, source.where(("traffic",))):
+    with wrong.at(source.where(("traffic",))):
         requests = workload(scenario.traffic, scenario.seed, beside, source.where(("traffic",)))
-    with noting(problems, source.where(("slo",))):
+    with wrong.at(source.where(("slo",))):
         slo(scenario, source)
-    if problems or requests is None:
-        raise ScenarioError(problems)
-    with noting(problems, source.where(("money",))):
+    wrong.tell()
+    with wrong.at(source.where(("money",))):
         profiles_of = [[machine.profile for machine in pools] for _, pools in machines]
         terms, hourly = prices(basis(scenario, catalogue), [each for group in profiles_of for each in group])
         rates = iter(hourly)
         priced = [[next(rates) for _ in group] for group in profiles_of]
-    if problems:
-        raise ScenarioError(problems)
+    wrong.tell()
     cases: list[Case] = []
-    too_large: list[str] = []
     for model in models:
-        with noting(problems, source.where(("traffic",))):
+        with wrong.at(source.where(("traffic",))):
             fitting = check_context(requests, model.max_context, model.name, scenario.traffic.longer)
             for index, ((choice, pools), price) in enumerate(zip(machines, priced, strict=True)):
-                try:
-                    with noting(problems, source.where(("machines", index))):
-                        cases.append(case_of(scenario, choice, pools, model, fitting, (terms, price)))
-                except CapacityError as error:
-                    too_large.append(str(error.at(source.where(("machines", index)))))
-    if problems:
-        raise ScenarioError(problems)
-    if too_large:
-        raise CapacityError("\n".join(too_large))
+                with wrong.at(source.where(("machines", index))):
+                    cases.append(case_of(scenario, choice, pools, model, fitting, (terms, price)))
+    wrong.tell()
     return cases
 
 
@@ -166,18 +150,18 @@ def _pool(
     precision = choice.precision.over(scenario.precision.over(model.precision or Precision()))
     limits = _limits(scenario, choice, machine.stack)
     block_size = scenario.limits.block_size
-    sizes: dict[str, Any] = {
-        "memory_utilization": float(scenario.limits.memory_utilization),
-        "max_tokens": limits.max_num_batched_tokens,
-        "max_outputs": limits.max_num_seqs,
-    }
     lengths = requests.input_tokens + requests.output_tokens
-    held = model.weight_bytes_per_chip(precision, machine.parallelism)
-    machine = replace(machine, placement=placement(choice.placement, held, model.tiers))
-    if is_automatic(choice.placement):
-        wanted = max(limits.max_num_seqs * float(lengths.mean()), float(lengths.max() + block_size))
-        machine = automatic(model, precision, machine, kv_tokens=wanted, **sizes)
-    sheet = capacity(model, precision, machine, block_size=block_size, **sizes)
+    machine, sheet = placed(
+        choice,
+        model,
+        precision,
+        machine,
+        max(limits.max_num_seqs * float(lengths.mean()), float(lengths.max() + block_size)),
+        block_size=block_size,
+        memory_utilization=float(scenario.limits.memory_utilization),
+        max_tokens=limits.max_num_batched_tokens,
+        max_outputs=limits.max_num_seqs,
+    )
     case = Case(choice, model, precision, machine, sheet, limits, requests, *money)
     longest = int(lengths.max())
     if longest > case.room:

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost
-from simulator.errors import InputError, Problem, ProfileError, ScenarioError, StackError, Where, unknown
+from simulator.cost.placement import CapacitySheet, capacity
+from simulator.errors import Problem, ProfileError, ScenarioError, StackError, Where, unknown
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.host import with_host
 from simulator.hardware.profile import Profile
+from simulator.model.architecture import Architecture
+from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.problems import Location
 from simulator.provenance import changed
 from simulator.scenario import MachineChoice, Money, Scenario, ServingMachineChoice
-from simulator.scenario.placement import placement
+from simulator.scenario.placement import is_automatic, placement
 from simulator.stack.stack import Stacks
 from simulator.yaml_source import Source
-
-
-@contextmanager
-def noting(problems: list[Problem], where: Where) -> Iterator[None]:
-    """Note what is wrong, at `where` unless it has a place of its own, and go on."""
-    try:
-        yield
-    except InputError as error:
-        problems += [replace(problem, where=problem.where or where) for problem in error.problems]
 
 
 def places(choice: ServingMachineChoice, index: int) -> tuple[Location, ...]:
@@ -61,6 +56,28 @@ def machine_of(choice: MachineChoice, at: Location, source: Source, catalogue: C
         stack = changed(stack.on_profile(profile), choice.stack_change, there, StackError)
     replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
     return Machine(profile, stack, layout, placement(choice.placement, {}), replicas, threads=choice.threads)
+
+
+def placed(
+    choice: MachineChoice,
+    model: Architecture,
+    precision: Precision,
+    machine: Machine,
+    kv_tokens: float,
+    *,
+    block_size: int,
+    **sizes: Any,
+) -> tuple[Machine, CapacitySheet]:
+    """The machine with the model's tensors where the scenario puts them, and what then lies in its memory.
+
+    `kv_tokens`: the cache that automatic placement makes room for; `sizes` as in `capacity`. Raise CapacityError when
+    the model does not fit.
+    """
+    held = model.weight_bytes_per_chip(precision, machine.parallelism)
+    machine = replace(machine, placement=placement(choice.placement, held, model.tiers))
+    if is_automatic(choice.placement):
+        machine = automatic(model, precision, machine, kv_tokens=kv_tokens, **sizes)
+    return machine, capacity(model, precision, machine, block_size=block_size, **sizes)
 
 
 def _profile(

@@ -11,7 +11,8 @@ from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import MemorySheet, memory_sheet
 from simulator.cost.training.search import MICRO_BATCHES, Candidate, search
 from simulator.engine.schedules import check_schedule
-from simulator.errors import CapacityError, InputError, Problem, ScenarioError, unknown
+from simulator.errors import InputError, Problem, unknown
+from simulator.findings import Findings
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
@@ -21,9 +22,9 @@ from simulator.model.training.recipe import Recipe
 from simulator.model.training.recompute import PartName, Recompute
 from simulator.progress import Progress, untold
 from simulator.scenario import Money, TrainingScenario
-from simulator.scenario.model import build_model
+from simulator.scenario.model import build_models, model_places
 from simulator.scenario.training import ParallelismChoice, TrainingMachineChoice
-from simulator.serve import noting, prices
+from simulator.serve import prices
 from simulator.serve.machine import on_common_basis
 from simulator.stack.training.stack import TrainingStacks
 from simulator.yaml_source import Source
@@ -64,15 +65,11 @@ def prepare(
     """Every case. Raise everything that is wrong at once: ScenarioError, or CapacityError with the memory sheets."""
     folders = (*profiles, Path(source.path).resolve().parent)
     catalogue, stacks = Catalogue(folders), TrainingStacks(folders)
-    problems: list[Problem] = []
-    models: list[Architecture] = []
+    wrong = Findings()
     machines: list[tuple[int, TrainingMachineChoice, TrainingMachine]] = []
-    for index, wanted in enumerate(scenario.models):
-        place = ("model", index) if isinstance(scenario.model, tuple) else ("model",)
-        with noting(problems, source.where(place)):
-            models.append(build_model(wanted, folders, source.where, place))
+    models = build_models(scenario.models, model_places(scenario.model), folders, source.where, wrong)
     for index, choice in enumerate(scenario.machines):
-        with noting(problems, source.where(("machines", index))):
+        with wrong.at(source.where(("machines", index))):
             profile = catalogue.load(choice.hardware, source.where(("machines", index, "hardware")))
             stack = stacks.load(choice.stack) if choice.stack else stacks.default(profile)
             stack = stack.on_profile(profile)
@@ -82,26 +79,17 @@ def prepare(
                 (index, choice, TrainingMachine(profile, stack, chips, slices, network, frozenset(choice.offload)))
                 for chips in choice.sizes
             ]
-    if problems:
-        raise ScenarioError(problems)
-    with noting(problems, source.where(("money",))):
+    wrong.tell()
+    with wrong.at(source.where(("money",))):
         owned = [machine.profile for _, _, machine in machines]
         terms, hourly = prices(on_common_basis(scenario.money or Money(), owned), owned)
-    if problems:
-        raise ScenarioError(problems)
+    wrong.tell()
     cases: list[TrainingCase] = []
-    too_large: list[str] = []
     for model in models:
         for (index, choice, machine), price in zip(machines, hourly, strict=True):
-            with noting(problems, source.where(("machines", index))):
-                try:
-                    cases.append(_case(scenario, choice, machine, model, (terms, price), progress))
-                except CapacityError as error:
-                    too_large.append(str(error.at(source.where(("machines", index)))))
-    if problems:
-        raise ScenarioError(list(dict.fromkeys(problems)))
-    if too_large:
-        raise CapacityError("\n".join(too_large))
+            with wrong.at(source.where(("machines", index))):
+                cases.append(_case(scenario, choice, machine, model, (terms, price), progress))
+    wrong.tell()
     return cases
 
 
