@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from simulator.validation.predict import predict
-from simulator.validation.question import Interpreter, Question, Reason
-from simulator.validation.rows import Row, measurements
+from simulator.validation.question import Interpreter, Question
+from simulator.validation.rows import Reason, Row, measurements
 
 
 @cache

@@ -26,7 +26,7 @@ from simulator.validation.inference import Inference
 from simulator.validation.kinds import KINDS, kind_of, shipped
 from simulator.validation.plots import draw_error_by_chip
 from simulator.validation.predict import READINGS
-from simulator.validation.question import LOAD, REFUSED, Interpreter, Question
+from simulator.validation.question import LOAD, NO_READING, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
 from simulator.validation.steps import Step, step_seconds
 
@@ -343,7 +343,7 @@ def test_the_report_is_printed_and_written(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_tables_of_words_name_what_exists() -> None:
-    assert {e["reading"] for e in aliases.table("readings")} <= READINGS.keys() | REFUSED.keys() | {LOAD}
+    assert {e["reading"] for e in aliases.table("readings")} <= READINGS.keys() | NO_READING.keys() | {LOAD}
     for entry in aliases.table("dtypes"):
         used = {entry[name] for name in ("weights", "experts", "attention", "embedding", "head", "kv")} - {""}
         assert used <= FORMATS.keys(), entry

@@ -8,7 +8,7 @@ from simulator.errors import RamwiseError
 from simulator.metrics.slo import preset
 from simulator.validation import aliases
 from simulator.validation.load import Arrivals, Lengths, Limits
-from simulator.validation.rows import Reason, Row, amount
+from simulator.validation.rows import RefusedError, Row, amount
 
 UNSTATED = 600.0
 """Seconds of a run whose end a row does not state; MLPerf's runs last as long."""
@@ -48,7 +48,7 @@ def workload(row: Row, model: str) -> aliases.Entry:
     return found[0] if found else {}
 
 
-def arrivals(row: Row, known: aliases.Entry) -> Arrivals | Reason:
+def arrivals(row: Row, known: aliases.Entry) -> Arrivals:
     """When requests come. Without a rate `concurrency_or_batch` of them are kept in flight."""
     words = row.request_rate
     count = _COUNT.search(row.note)
@@ -63,10 +63,10 @@ def arrivals(row: Row, known: aliases.Entry) -> Arrivals | Reason:
     if _LARGEST.search(words):
         return _within_slo(known, "interactive" if _TIGHTER.search(words) else "server", seconds)
     if words:
-        return Reason(f"arrivals '{words}'")
+        raise RefusedError(f"arrivals '{words}'")
     concurrency = amount(row.concurrency_or_batch)
     if not concurrency or concurrency != int(concurrency):
-        return Reason("batch not stated")
+        raise RefusedError("batch not stated")
     return Arrivals(concurrency=int(concurrency), requests=requests or ROUNDS * int(concurrency))
 
 
@@ -75,18 +75,18 @@ def assumed(arrivals: Arrivals, known: aliases.Entry) -> str:
     return f"length of the run not stated: {UNSTATED:.0f} s" if arrivals.seconds and not known.get("seconds") else ""
 
 
-def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> Arrivals | Reason:
+def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> Arrivals:
     if not known.get("slo"):
-        return Reason("limits of the latency not known")
+        raise RefusedError("limits of the latency not known")
     if known["speculative"] == scenario:
-        return Reason("speculative decoding")
+        raise RefusedError("speculative decoding")
     try:
         return Arrivals(slo=preset(f"{known['slo']}-{scenario}"), seconds=seconds)
     except RamwiseError as error:
-        return Reason(str(error))
+        raise RefusedError(str(error)) from None
 
 
-def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths] | Reason:
+def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths]:
     """Tokens of prompts and answers: means from the row, else from the benchmark; spreads from the benchmark. Where
     run logs tell how long the answers were, that counts in the place of the data set's mean."""
     found = []
@@ -95,7 +95,7 @@ def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths] | Reason:
         if mean is None and known.get(f"{name}_len"):
             mean = float(known[f"{name}_len"])
         if not mean:
-            return Reason("lengths not stated")
+            raise RefusedError("lengths not stated")
         if name == "output" and known.get("answered"):
             mean = float(known["answered"])
         longest = known.get(f"{name}_max")

@@ -14,7 +14,7 @@ from simulator.model.parallelism import Parallelism
 from simulator.stack.stack import Stack
 from simulator.validation import aliases
 from simulator.validation.question import Interpreter
-from simulator.validation.rows import UNITS, Reason, Row
+from simulator.validation.rows import UNITS, RefusedError, Row
 
 METRICS = ("tpot_ms", "ttft_ms")
 
@@ -169,36 +169,25 @@ class Loop:
 class Deployments(Interpreter):
     """Turns rows of serving configurations into loops."""
 
-    def loop(self, row: ServingRow) -> Loop | Reason:
-        """The loop of `row`, or the first reason why there is none."""
+    def loop(self, row: ServingRow) -> Loop:
+        """The loop of `row`. RefusedError for the first reason why there is none."""
         if row.decodes_alone and row.doubt:
-            return Reason(row.doubt)
+            raise RefusedError(row.doubt)
         if row.metric not in METRICS or row.unit not in UNITS:
-            return Reason(f"metric {row.metric} in {row.unit} has no closed form")
+            raise RefusedError(f"metric {row.metric} in {row.unit} has no closed form")
         profile = self._profile(row)
-        if isinstance(profile, Reason):
-            return profile
         architecture = self._model(row)
-        if isinstance(architecture, Reason):
-            return architecture
         precision = checkpoint(row, architecture)
-        if isinstance(precision, Reason):
-            return precision
         stack, _, assumed = self._stack(row, profile)
-        if isinstance(stack, Reason):
-            return stack
-        found = layout(row)
-        if isinstance(found, Reason):
-            return found
-        parallelism, clients = found
+        parallelism, clients = layout(row)
         problems = parallelism.check(architecture)
         if problems:
-            return Reason(f"layout cannot cut the model: {problems[0].what}")
+            raise RefusedError(f"layout cannot cut the model: {problems[0].what}")
         if parallelism.chips > profile.node.chips:
-            return Reason(f"{parallelism.chips} chips, more than one {profile.name}")
+            raise RefusedError(f"{parallelism.chips} chips, more than one {profile.name}")
         prompt, output = _positive(row.input_len), _positive(row.output_len)
         if prompt is None or output is None:
-            return Reason("lengths not stated")
+            raise RefusedError("lengths not stated")
         drawn = (1 + SHORTEST) / 2 if row.public else 1.0
         return Loop(
             row,
@@ -212,23 +201,21 @@ class Deployments(Interpreter):
             assumed,
         )
 
-    def pools(self, row: ServingRow) -> PoolLoop | Reason:
-        """The pools of a row whose prompts are served by chips of their own, or the first reason why there is none."""
+    def pools(self, row: ServingRow) -> PoolLoop:
+        """The pools of a row whose prompts are served by chips of their own. RefusedError as in `loop`."""
         decode = self.loop(row)
-        if isinstance(decode, Reason):
-            return decode
         degrees = _numbers(row, "prefill_tp_size", "prefill_attention_dp_size", "prefill_moe_ep_size")
         workers = _numbers(row, "prefill_num_workers", "decode_num_workers")
         if not degrees or not workers:
-            return Reason("layout or number of workers of the pools not stated")
+            raise RefusedError("layout or number of workers of the pools not stated")
         if decode.habits.drafts:
-            return Reason("speculative decoding in a pool of its own")
+            raise RefusedError("speculative decoding in a pool of its own")
         tp, dp, ep = map(int, degrees)
         parallelism = Parallelism(tp=tp, dp=dp, ep=ep)
         problems = parallelism.check(decode.architecture)
         profile = decode.machine.profile
         if problems or parallelism.chips > profile.node.chips:
-            return Reason(f"layout of the prefill cannot be used: {parallelism} on {profile.name}")
+            raise RefusedError(f"layout of the prefill cannot be used: {parallelism} on {profile.name}")
         return PoolLoop(
             row,
             decode.architecture,
@@ -258,7 +245,7 @@ def _numbers(row: ServingRow, *columns: str) -> list[float]:
     return found if len(found) == len(columns) else []
 
 
-def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
+def layout(row: ServingRow) -> tuple[Parallelism, float]:
     """The layout, and the clients of all ranks of the attention; of a decode pool, a worker's and its batch.
 
     The public benchmark states TP and EP over the same chips. Whoever copied its rows took them for factors: moe_tp is
@@ -270,13 +257,13 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
         degrees = _numbers(row, "decode_tp_size", "decode_attention_dp_size", "decode_moe_ep_size")
         batch = _numbers(row, "decode_batch_size")
         if not degrees or not batch:
-            return Reason("layout or batch of the decode pool not stated")
+            raise RefusedError("layout or batch of the decode pool not stated")
         tp, dp, ep = map(int, degrees)
         return Parallelism(tp=tp, dp=dp, ep=ep), batch[0]
     stated = _numbers(row, "n_chips", "tp", "moe_tp", "moe_ep", "concurrency_or_batch")
     ranks = _numbers(row, "attention_dp") if row.public else [1.0]
     if not stated or not ranks or min(stated[:4]) < 1:
-        return Reason("layout or concurrency not stated")
+        raise RefusedError("layout or concurrency not stated")
     chips, tp, moe_tp, moe_ep = map(int, stated[:4])
     dp, clients = int(ranks[0]), ranks[0] * stated[4]
     if not row.public:
@@ -288,18 +275,18 @@ def layout(row: ServingRow) -> tuple[Parallelism, float] | Reason:
         cut = row.engine.startswith(ATTENTION_CUT)
         return Parallelism(tp=tp, ep=tp) if cut else Parallelism(dp=tp, ep=tp), clients
     if chips != tp * dp:
-        return Reason("degrees do not multiply to the chips")
+        raise RefusedError("degrees do not multiply to the chips")
     return Parallelism(tp=tp, dp=dp, ep=moe_ep), clients
 
 
-def checkpoint(row: ServingRow, architecture: Architecture) -> Precision | Reason:
+def checkpoint(row: ServingRow, architecture: Architecture) -> Precision:
     """Number formats by tensor class, from what the note says of the matrices (aliases/checkpoints.csv)."""
     found = _FORMATS.search(row.note)
     stated = found[1] if found else row.dtype_weights
     fitting = aliases.longest("checkpoints", model=architecture.name, chip=row.hardware)
     entry = next((e for e in fitting if e["gemm"] == stated), None)
     if entry is None:
-        return Reason(f"number format {stated}")
+        raise RefusedError(f"number format {stated}")
     parts: dict[str, Any] = {name: entry[name] or None for name in ("experts", "attention", "head")}
     return Precision(weights=entry["weights"], kv=entry["kv"], embedding="bf16", **parts)
 

@@ -9,9 +9,15 @@ from simulator.hardware.profile import Profile
 from simulator.model.architecture import Architecture
 from simulator.model.parallelism import Parallelism, divisors
 from simulator.validation import mixed
-from simulator.validation.rows import Reason, Row, whole
+from simulator.validation.rows import RefusedError, Row, whole
 
-NOT_STATED = Reason("layout not stated")
+
+class LayoutNotStatedError(RefusedError):
+    """The row does not say it."""
+
+    def __init__(self) -> None:
+        super().__init__("layout not stated")
+
 
 _THREADS = re.compile(r"(\d+) threads")
 _DEGREE = re.compile(r"\b(tp|dp)\s*=\s*(\d+)", re.IGNORECASE)
@@ -25,29 +31,29 @@ SERIAL, ROWS = "serial", "rows"
 those of experts (llama.cpp's `--split-mode row`)."""
 
 
-def layout_of(row: Row, model: Architecture, profile: Profile, stages: str, reading: str) -> Parallelism | Reason:
+def layout_of(row: Row, model: Architecture, profile: Profile, stages: str, reading: str) -> Parallelism:
     """How the model lies over the chips. Where stages wait for each other, a token takes as long as on one chip that
     has room for all; pieces of a prompt follow one another."""
     if row.n_chips and not whole(row.n_chips):
-        return Reason("chips are not a whole number")
+        raise RefusedError("chips are not a whole number")
     chips = whole(row.n_chips) if profile.host is None else mixed.chips_in(row.hardware)
     layout = _described(row, chips) if row.parallelism else _degrees(row, chips)
-    if isinstance(layout, Reason):
-        return layout
     whole_experts = any(layer.ffn and layer.ffn.routed_experts for layer in model.layers)
     if stages == ROWS and not whole_experts:
         layout = Parallelism(tp=layout.tp * layout.pp)
     elif stages and not reading.startswith("prefill"):
         layout = Parallelism()
     if layout.chips > profile.node.chips and profile.node.scale_out is None:
-        return Reason(f"{layout.chips} chips, more than one {profile.name}")
+        raise RefusedError(f"{layout.chips} chips, more than one {profile.name}")
     if profile.family == "tpu-mesh" and layout.pp == layout.ep == 1:
         return layout  # heads are padded to the chips (Pope et al. 2022: 48 of PaLM to 64)
     misfit = _misfit(layout, model)
-    return Reason(f"layout cannot cut the model: {misfit}") if misfit else layout
+    if misfit:
+        raise RefusedError(f"layout cannot cut the model: {misfit}")
+    return layout
 
 
-def threads_of(row: Row, profile: Profile, layout: Parallelism) -> int | Reason | None:
+def threads_of(row: Row, profile: Profile, layout: Parallelism) -> int | None:
     """Threads of each socket; None for one a core, and where it is not said."""
     found = _THREADS.search(row.parallelism)
     if not found or profile.family != "dram-node" or profile.host is not None:
@@ -56,9 +62,9 @@ def threads_of(row: Row, profile: Profile, layout: Parallelism) -> int | Reason 
     if threads == cores:
         return None
     if threads > cores or threads != int(threads):
-        return Reason("more threads than cores")
+        raise RefusedError("more threads than cores")
     if profile.chip.main_memory.core_bandwidth is None:
-        return Reason("what one core reads of its memory is not known")
+        raise RefusedError("what one core reads of its memory is not known")
     return int(threads)
 
 
@@ -68,28 +74,30 @@ def _misfit(layout: Parallelism, model: Architecture) -> str:
     return problems[0].what if problems else ""
 
 
-def _described(row: Row, chips: int | None) -> Parallelism | Reason:
+def _described(row: Row, chips: int | None) -> Parallelism:
     """The layout that a phrase states; all chips in one tensor-parallel group where it states none."""
     words = row.parallelism.lower()
     if _GATHERED in words:
-        return Reason("weights are gathered over the mesh")
+        raise RefusedError("weights are gathered over the mesh")
     degrees = {name.lower(): int(value) for name, value in _DEGREE.findall(row.parallelism)}
     if "tp" in degrees and chips and _CORES in words:
         degrees["tp"] = chips  # a chip's cores count as devices (TPU7x)
     if degrees:
         return Parallelism(**degrees)
-    return Parallelism(tp=chips) if chips else NOT_STATED
+    if not chips:
+        raise LayoutNotStatedError
+    return Parallelism(tp=chips)
 
 
-def _degrees(row: Row, chips: int | None) -> Parallelism | Reason:
+def _degrees(row: Row, chips: int | None) -> Parallelism:
     """The layout that the columns tp, pp, ep, dp state."""
     given = {name: getattr(row, name) for name in ("tp", "pp", "ep", "dp")}
     if not any(given.values()) and chips != 1:
-        return NOT_STATED
+        raise LayoutNotStatedError
     stated = {name: whole(text) if text else 1 for name, text in given.items()}
     degrees = {name: degree for name, degree in stated.items() if degree}
     if len(degrees) < len(stated):
-        return NOT_STATED
+        raise LayoutNotStatedError
     if _ATTENTION_COPIED.search(row.note) and not row.dp:
         ranks = degrees["tp"]
         degrees |= {"tp": 1, "dp": ranks, "ep": ranks}
@@ -97,7 +105,9 @@ def _degrees(row: Row, chips: int | None) -> Parallelism | Reason:
     if chips and degrees["tp"] * copies < chips and degrees["ep"] > 1 and chips % copies == 0:
         degrees["tp"] = chips // copies  # vLLM counts the ranks of the experts, which the attention shares
     layout = Parallelism(**degrees)
-    return Reason("degrees do not multiply to the chips") if chips and layout.chips != chips else layout
+    if chips and layout.chips != chips:
+        raise RefusedError("degrees do not multiply to the chips")
+    return layout
 
 
 def layouts_of_system(model: Architecture, profile: Profile, chips: int) -> list[Parallelism]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -19,11 +20,11 @@ from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
 from simulator.validation import aliases, demand, mixed, sparse
-from simulator.validation.layout import NOT_STATED, layout_of, layouts_of_system, threads_of
+from simulator.validation.layout import LayoutNotStatedError, layout_of, layouts_of_system, threads_of
 from simulator.validation.load import Arrivals, Load, requests_held, requests_within
-from simulator.validation.rows import UNITS, Reason, Row, amount, whole
+from simulator.validation.rows import UNITS, RefusedError, Row, amount, answered, whole
 
-REFUSED = {
+NO_READING = {
     "repeated": "repeats another row",
     "speculative": "speculative decoding",
 }
@@ -100,40 +101,22 @@ class Interpreter:
         self._models: dict[str, Architecture] = {}
         self._known_models = set(model_names(folders))
         self._machines: dict[tuple[str, str, Parallelism, int | None], Machine] = {}
-        self._profiles: dict[str, Profile | Reason] = {}
+        self._profiles: dict[str, Profile | None] = {}
         self._most: dict[tuple[object, ...], int] = {}
 
-    def ask(self, row: Row) -> Question | Reason:
-        """The question of `row`, or the first reason why there is none."""
+    @answered
+    def ask(self, row: Row) -> Question:
+        """The question of `row`. RefusedError for the first reason why there is none."""
         reading = self._reading(row)
-        if isinstance(reading, Reason):
-            return reading
         profile = self._profile(row)
-        if isinstance(profile, Reason):
-            return profile
-        architecture = self._model(row)
-        if isinstance(architecture, Reason):
-            return architecture
-        architecture = mixed.with_experts(architecture, row)
+        architecture = mixed.with_experts(self._model(row), row)
         precisions = _precisions(row, architecture)
-        if isinstance(precisions, Reason):
-            return precisions
         stack, stages, assumed = self._stack(row, profile)
-        if isinstance(stack, Reason):
-            return stack
         if reading["reading"] == LOAD:
             return self._under_load(row, architecture, profile, stack, precisions, assumed)
         layout = layout_of(row, architecture, profile, stages, reading["reading"])
-        if isinstance(layout, Reason):
-            return layout
-        sizes = _sizes(row, reading["reading"])
-        if isinstance(sizes, Reason):
-            return sizes
-        batch, prompt, output = sizes
-        threads = threads_of(row, profile, layout)
-        if isinstance(threads, Reason):
-            return threads
-        machine = self._machine(profile, stack, layout, threads)
+        batch, prompt, output = _sizes(row, reading["reading"])
+        machine = self._machine(profile, stack, layout, threads_of(row, profile, layout))
         cache = _STATIC_CACHE.search(row.note)
         context = float(cache[1]) if cache else prompt + float(reading["growth"]) * output
         # A steady batch is as measured; one that starts at once must hold its sequences at their full length.
@@ -141,11 +124,11 @@ class Interpreter:
         longest = prompt + output if static else context
         placed = mixed.placed(machine, architecture, precisions[0][1], row, batch, longest)
         if placed is None:
-            return Reason("computes on a host that the row does not name")
+            raise RefusedError("computes on a host that the row does not name")
         architecture, machine = sparse.in_host(architecture, precisions[0][1], placed, batch * longest)
         if static and not stages and _overfull(architecture, precisions[0][1], machine, batch, longest):
             if machine.placement != Placement():
-                return Reason("weights and KV cache do not fit")
+                raise RefusedError("weights and KV cache do not fit")
             at_once = Arrivals(requests=ceil(batch))
             return self._under_load(row, architecture, profile, stack, precisions, assumed, at_once)
         return Question(
@@ -170,43 +153,36 @@ class Interpreter:
         stack: Stack,
         precisions: tuple[tuple[float, Precision], ...],
         assumed: str,
-        arrivals: Arrivals | Reason | None = None,
-    ) -> Question | Reason:
+        arrivals: Arrivals | None = None,
+    ) -> Question:
         """The question of a row that is run in the engine."""
-        known = demand.workload(row, model.name)
-        figure, arrivals = demand.figure(row.metric), arrivals or demand.arrivals(row, known)
-        lengths = demand.lengths(row, known)
+        figure, known = demand.figure(row.metric), demand.workload(row, model.name)
         if figure is None:
-            return Reason(f"metric {row.metric} is none of a load")
-        if isinstance(arrivals, Reason):
-            return arrivals
-        if isinstance(lengths, Reason):
-            return lengths
+            raise RefusedError(f"metric {row.metric} is none of a load")
+        arrivals, lengths = arrivals or demand.arrivals(row, known), demand.lengths(row, known)
         if len(precisions) > 1:
-            return Reason("layers differ in their number formats")
-        stated = layout_of(row, model, profile, "", LOAD)
-        chips = whole(row.n_chips) or (0 if isinstance(stated, Reason) else stated.chips)
-        if isinstance(stated, Reason) and (stated != NOT_STATED or not chips):
-            return stated
-        layouts = layouts_of_system(model, profile, chips) if isinstance(stated, Reason) else [stated]
+            raise RefusedError("layers differ in their number formats")
+        chips = whole(row.n_chips)
+        try:
+            layouts, unstated = [layout_of(row, model, profile, "", LOAD)], ""
+        except LayoutNotStatedError:
+            if not chips:
+                raise
+            layouts, unstated = layouts_of_system(model, profile, chips), LAYOUT_CHOSEN
+        chips = chips or layouts[0].chips
         limits, metered = demand.limits(row), figure in demand.METERED
         loads = [
             Load(model, precisions[0][1], machine, chips // layout.chips, arrivals, *lengths, limits, metered)
             for layout in layouts
             for machine in [self._machine(profile, stack, layout)]
         ]
-        load = self._fittest(loads) if loads else Reason("layout not stated")
-        if isinstance(load, Reason):
-            return load
-        unstated = (
-            "layout not stated: the one that holds most requests, within the SLO if any, or the quickest with room"
-            if isinstance(stated, Reason)
-            else ""
-        )
+        if not loads:
+            raise LayoutNotStatedError
+        load = self._fittest(loads)
         assumed = "; ".join(filter(None, [assumed, unstated, demand.assumed(arrivals, known)]))
         return Question(row, model, load.machine, precisions, figure, chips=chips, assumed=assumed, load=load)
 
-    def _fittest(self, loads: Sequence[Load]) -> Load | Reason:
+    def _fittest(self, loads: Sequence[Load]) -> Load:
         """Of several layouts the one that holds most requests when more are waiting, or within an SLO if there is one;
         at a rate, the one with most chips a replica, and so the quickest, among those with HEADROOM."""
         if len(loads) == 1:
@@ -220,48 +196,56 @@ class Interpreter:
             best = max(quick, key=lambda i: loads[i].machine.parallelism.chips) if quick else held.index(max(held))
             self._most[key] = best if held[best] > 0.0 else -1
         most = self._most[key]
-        return Reason("weights and KV cache do not fit") if most < 0 else loads[most]
+        if most < 0:
+            raise RefusedError("weights and KV cache do not fit")
+        return loads[most]
 
     def place(self, row: Row) -> tuple[str, str]:
         """The family and the stack of a row, simulated or not; "-" where nothing is known."""
-        profile = self._profile(row)
-        if isinstance(profile, Reason):
-            return "-", "-"
-        stack = self._stack(row, profile)[0]
-        return profile.family, "-" if isinstance(stack, Reason) else stack.name
+        family = stack = "-"
+        with suppress(RefusedError):
+            profile = self._profile(row)
+            family = profile.family
+            stack = self._stack(row, profile)[0].name
+        return family, stack
 
     def profile_name(self, row: Row) -> str | None:
         """The profile that a row's chip stands for."""
-        profile = self._profile(row)
-        return None if isinstance(profile, Reason) else profile.name
+        with suppress(RefusedError):
+            return self._profile(row).name
+        return None
 
-    def _reading(self, row: Row) -> aliases.Entry | Reason:
+    def _reading(self, row: Row) -> aliases.Entry:
         """How the metric of this engine is to be read."""
         if not _METRICS.match(row.metric):
-            return Reason(f"metric {row.metric} is no timing and no energy of inference, as latency_s or tpot_ms are")
+            raise RefusedError(
+                f"metric {row.metric} is no timing and no energy of inference, as latency_s or tpot_ms are"
+            )
         if row.unit not in UNITS:
-            return Reason(f"unit {row.unit} is not one of {', '.join(UNITS)}")
+            raise RefusedError(f"unit {row.unit} is not one of {', '.join(UNITS)}")
         fit = next(unit for metric, unit in _UNIT_OF if re.match(metric, row.metric))
         if UNITS[row.unit][1] != fit:
-            return Reason(f"unit {row.unit} is none of {row.metric}, which is in {fit}")
+            raise RefusedError(f"unit {row.unit} is none of {row.metric}, which is in {fit}")
         fitting = [e for e in aliases.longest("readings", engine=row.engine) if e["metric"] == row.metric]
         if row.request_rate or (not fitting and demand.figure(row.metric)):
             return {"reading": LOAD}
         if not fitting:
-            return Reason(f"metric {row.metric} has no closed form")
-        if fitting[0]["reading"] in REFUSED:
-            return Reason(REFUSED[fitting[0]["reading"]])
+            raise RefusedError(f"metric {row.metric} has no closed form")
+        if fitting[0]["reading"] in NO_READING:
+            raise RefusedError(NO_READING[fitting[0]["reading"]])
         if fitting[0]["reading"] == "first" and (amount(row.concurrency_or_batch) or 0.0) > 1:
             return {"reading": LOAD}  # it depends on who waits for whom
         return fitting[0]
 
-    def _profile(self, row: Row) -> Profile | Reason:
+    def _profile(self, row: Row) -> Profile:
         if row.hardware not in self._profiles:
             known = aliases.exact("chips", "hardware", row.hardware)
             words = known["profile"] if known else row.hardware  # "i9-13900k + rtx-4090" is no profile's name
-            found = self._named(mixed.chip_of(words)) or mixed.joined(words, self._named)
-            self._profiles[row.hardware] = found or Reason(f"no profile of {row.hardware}")
-        return self._profiles[row.hardware]
+            self._profiles[row.hardware] = self._named(mixed.chip_of(words)) or mixed.joined(words, self._named)
+        profile = self._profiles[row.hardware]
+        if profile is None:
+            raise RefusedError(f"no profile of {row.hardware}")
+        return profile
 
     def _named(self, hardware: str) -> Profile | None:
         """The profile that words for a chip stand for."""
@@ -276,7 +260,7 @@ class Interpreter:
             wanted = close[0]
         return self._catalogue.load(wanted)
 
-    def _model(self, row: Row) -> Architecture | Reason:
+    def _model(self, row: Row) -> Architecture:
         # "meta-llama/Llama-3.1-8B": a table that does not know the owner may know the model.
         known = (aliases.exact("models", "model", name) for name in (row.model, row.model.rpartition("/")[2]))
         entry = next((entry for entry in known if entry), None)
@@ -284,26 +268,26 @@ class Interpreter:
         if few is not None:
             return sparse.sparse(load_model(few["zoo"], self._folders), few)
         if sparse.members(row):
-            return Reason("a mean over several models")
+            raise RefusedError("a mean over several models")
         name = entry["zoo"] if entry else aliases.plain(row.model).rpartition("/")[2]
         if name not in self._known_models:
-            return Reason(f"no model {row.model}")
+            raise RefusedError(f"no model {row.model}")
         if name not in self._models:
             self._models[name] = load_model(name, self._folders)
         return self._models[name]
 
-    def _stack(self, row: Row, profile: Profile) -> tuple[Stack | Reason, str, str]:
+    def _stack(self, row: Row, profile: Profile) -> tuple[Stack, str, str]:
         """The stack, what it makes of stages (layout.py), and what was assumed."""
         hosted = profile.host is not None
         for entry in aliases.longest("engines", engine=row.engine, run=row.run, chip=row.hardware):
             stack = self._stacks.get(entry["stack"])
             if stack is None and entry["chip"]:
-                return Reason(f"no stack {entry['stack']}"), "", ""
+                raise RefusedError(f"no stack {entry['stack']}")
             if stack is not None and profile.family in stack.families and (stack.host is not None) == hosted:
                 return stack, entry["stages"], ""
         stack = _nearest(row, profile, self._stacks.values())
         if stack is None:
-            return Reason(f"no stack runs on {profile.family}"), "", ""
+            raise RefusedError(f"no stack runs on {profile.family}")
         engine = f"engine '{row.engine}'" if row.engine else "no engine stated"
         return stack, "", f"{engine} on {profile.family}: {stack.name}"
 
@@ -329,18 +313,18 @@ def _nearest(row: Row, profile: Profile, stacks: Iterable[Stack]) -> Stack | Non
     return next(iter(default or sorted(pool, key=lambda stack: (-int(stack.date[:4]), stack.name))), None)
 
 
-def _precisions(row: Row, model: Architecture) -> tuple[tuple[float, Precision], ...] | Reason:
+def _precisions(row: Row, model: Architecture) -> tuple[tuple[float, Precision], ...]:
     """Number formats by tensor class, with the share of the layers that have them."""
     wanted = aliases.plain(row.dtype_weights)
     if wanted in ("fp8", "fp4") and model.precision and model.precision.experts:
         wanted = model.precision.experts  # gpt-oss: of the activations; its weights come as they are
     entries = [e for e in aliases.longest("dtypes", engine=row.engine) if aliases.plain(e["dtype"]) == wanted]
     if not entries:
-        return Reason(f"number format {row.dtype_weights or 'not stated'}")
+        raise RefusedError(f"number format {row.dtype_weights or 'not stated'}")
     chosen = [entry for entry in entries if entry["engine"] == entries[0]["engine"]]
     kv = aliases.exact("dtypes", "dtype", row.dtype_kv) if row.dtype_kv else None
     if row.dtype_kv and (kv is None or kv["weights"] not in FORMATS):
-        return Reason(f"number format of the cache {row.dtype_kv}")
+        raise RefusedError(f"number format of the cache {row.dtype_kv}")
     return tuple((float(entry["share"]), _precision(entry, kv["weights"] if kv else entry["kv"])) for entry in chosen)
 
 
@@ -349,12 +333,12 @@ def _precision(entry: aliases.Entry, kv: str) -> Precision:
     return Precision(weights=entry["weights"], kv=kv, **parts)
 
 
-def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
+def _sizes(row: Row, reading: str) -> tuple[float, float, float]:
     """Batch, prompt and output tokens of a sequence."""
     running = _RUNNING.search(row.note)
     batch = float(running[1]) if running else amount(row.concurrency_or_batch)
     if batch is None or batch <= 0:
-        return Reason("batch not stated")
+        raise RefusedError("batch not stated")
     # A prompt's row may leave the output out, and a decode's row the prompt; some rows carry a guess.
     defaults = [
         e
@@ -370,14 +354,14 @@ def _sizes(row: Row, reading: str) -> tuple[float, float, float] | Reason:
         lengths.append(length)
     prompt, output = lengths
     if prompt is None and row.input_len:
-        return Reason("lengths are not numbers")
+        raise RefusedError("lengths are not numbers")
     if prompt is None and not (output and reading in ("user_rate", "decode_rate")):
-        return Reason("lengths not stated")
+        raise RefusedError("lengths not stated")
     needs_output = reading.startswith(("batch", "steady"))
     if needs_output and not output:
-        return Reason("lengths not stated")
+        raise RefusedError("lengths not stated")
     if reading.startswith(("prefill", "first")) and not prompt:
-        return Reason("lengths not stated")
+        raise RefusedError("lengths not stated")
     return batch, prompt or 0.0, output or 0.0
 
 

@@ -6,10 +6,11 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from simulator.errors import InputError, Problem, Where, nearest
 
@@ -88,11 +89,32 @@ class Row:
         return bool(self.doubt)
 
 
+A = TypeVar("A")
+P = ParamSpec("P")
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why a row is not simulated, in words that rows of one kind share."""
 
     text: str
+
+
+class RefusedError(Exception):
+    """Raised where a row is read and cannot be simulated; the text is the Reason."""
+
+
+def answered(ask: Callable[P, A]) -> Callable[P, A | Reason]:
+    """The function, which returns a Reason where it raised RefusedError."""
+
+    @wraps(ask)
+    def answer(*given: P.args, **named: P.kwargs) -> A | Reason:
+        try:
+            return ask(*given, **named)
+        except RefusedError as refused:
+            return Reason(str(refused))
+
+    return answer
 
 
 R = TypeVar("R", bound=Row)

@@ -10,7 +10,7 @@ from simulator.validation import pools
 from simulator.validation.closed_loop import simulate
 from simulator.validation.compare import Place, Point
 from simulator.validation.deployment import Deployments, Loop, PoolLoop, ServingRow
-from simulator.validation.rows import REQUIRED, UNITS, Reason, Row, once, read_rows
+from simulator.validation.rows import REQUIRED, UNITS, Reason, RefusedError, Row, answered, once, read_rows
 
 
 class Serving:
@@ -31,15 +31,19 @@ class Serving:
         family, stack = self._deployments.place(row)
         return Place(family, stack, self._deployments.profile_name(row))
 
-    def ask(self, row: Row) -> Loop | PoolLoop | Reason:
-        """The loop of a row, or why there is none."""
+    @answered
+    def ask(self, row: Row) -> Loop | PoolLoop:
+        """The loop of a row. RefusedError where there is none."""
         if not isinstance(row, ServingRow):
-            return Reason("no serving configuration")
+            raise RefusedError("no serving configuration")
         if not row.decodes_alone:
             return self._deployments.loop(row)
-        both = self._deployments.pools(row)
-        # What decodes alone needs no word on what prefills.
-        return self._deployments.loop(row) if isinstance(both, Reason) and row.metric == "tpot_ms" else both
+        try:
+            return self._deployments.pools(row)
+        except RefusedError:
+            if row.metric != "tpot_ms":
+                raise
+            return self._deployments.loop(row)  # what decodes alone needs no word on what prefills
 
     def points(self, rows: Sequence[Row]) -> list[Point]:
         """Simulate every row that can be expressed, in the order of `rows`."""

@@ -11,7 +11,7 @@ from simulator.model.attention import GroupedQueryAttention
 from simulator.model.ffn.dense import DenseFFN
 from simulator.model.zoo import load_model, model_names
 from simulator.validation import aliases
-from simulator.validation.rows import Reason
+from simulator.validation.rows import RefusedError
 from simulator.validation.training.rows import TrainingRow
 
 NEMOTRON_22B = Architecture(
@@ -24,7 +24,7 @@ NEMOTRON_22B = Architecture(
 )
 
 
-def architecture_of(row: TrainingRow) -> Architecture | Reason:
+def architecture_of(row: TrainingRow) -> Architecture:
     """The model of a row, or why it has none."""
     entries = aliases.longest("training_models", model=row.model)
     entry = entries[0] if entries else {"zoo": "", "matrices": "3", "head_dim": ""}
@@ -36,7 +36,7 @@ def architecture_of(row: TrainingRow) -> Architecture | Reason:
         return NEMOTRON_22B
     shape = _maxtext(row) if row.model.startswith("MaxText") and not layers else _columns(row, entry)
     if shape is None:
-        return Reason("shape of the model not stated")
+        raise RefusedError("shape of the model not stated")
     return shape
 
 

@@ -18,7 +18,7 @@ from simulator.model.training.recipe import Recipe
 from simulator.model.training.recompute import Recompute
 from simulator.stack.training.stack import TrainingStacks
 from simulator.validation import aliases
-from simulator.validation.rows import Reason
+from simulator.validation.rows import RefusedError, answered
 from simulator.validation.training.model import architecture_of
 from simulator.validation.training.rows import TrainingRow
 from simulator.validation.training.script import script_of
@@ -70,27 +70,24 @@ class TrainingInterpreter:
             return None
         return self._catalogue.load(entry["profile"])
 
-    def ask(self, row: TrainingRow) -> TrainingQuestion | Reason:
-        """The question of a row, or why it cannot be asked."""
+    @answered
+    def ask(self, row: TrainingRow) -> TrainingQuestion:
+        """The question of a row. RefusedError where it cannot be asked."""
         if row.metric not in TIMED:
-            return Reason(f"{row.metric} is not a time or a rate of steps")
+            raise RefusedError(f"{row.metric} is not a time or a rate of steps")
         site, profile = self.site(row), self.profile(row)
         if profile is None:
-            return Reason(f"no profile of {row.hardware}")
+            raise RefusedError(f"no profile of {row.hardware}")
         if site is None or site["stack"] not in self._stacks.paths():
-            return Reason("no training stack for the row")
+            raise RefusedError("no training stack for the row")
         batch, length, chips = row.number("global_batch_seqs"), row.number("seq_len"), row.number("n_chips")
         if batch is None or length is None or chips is None:
-            return Reason("batch, sequence length or chips not stated")
+            raise RefusedError("batch, sequence length or chips not stated")
         format = FORMATS.get(row.cells["dtype"])
         if format is None:
-            return Reason("number format not stated")
+            raise RefusedError("number format not stated")
         model = architecture_of(row)
-        if isinstance(model, Reason):
-            return model
         layout = _layout(row, site, profile, int(chips))
-        if isinstance(layout, Reason):
-            return layout
         micro, assumed = _micro_batch(row, layout, profile)
         if not _stated(row) and layout.chips > 1:
             assumed = "FSDP over all chips where the layout is not stated"
@@ -101,7 +98,7 @@ class TrainingInterpreter:
             assumed = assumed or f"recompute {recompute} where it is not stated"
         micro = min(micro, batch / layout.dp)
         if micro < 0.5:
-            return Reason("more replicas than sequences")
+            raise RefusedError("more replicas than sequences")
         recipe = Recipe(
             int(batch),
             micro,
@@ -117,19 +114,17 @@ class TrainingInterpreter:
             gradient_bytes=BLOOM_GRADIENTS[row.cells["dtype"]] if row.id.startswith("bloom") else 4.0,
         )
         timed = _timed(row, model, recipe, profile.sixteen_bit_peak)
-        if isinstance(timed, Reason):
-            return timed
         try:
             stack = self._stacks.load(site["stack"]).on_profile(profile)
             stated = site["network_gb_per_s"]
             network = 1e9 * float(stated) if stated else None
         except InputError as error:
-            return Reason(str(error).splitlines()[0])
+            raise RefusedError(str(error).splitlines()[0]) from None
         machine = TrainingMachine(profile, stack, int(chips), layout.slices, network)
         return TrainingQuestion(timed, model, recipe, layout, machine, assumed)
 
 
-def _timed(row: TrainingRow, model: Architecture, recipe: Recipe, peak: float) -> TrainingRow | Reason:
+def _timed(row: TrainingRow, model: Architecture, recipe: Recipe, peak: float) -> TrainingRow:
     """The row as seconds of a step. Rates of FLOPs, and shares of the 16-bit peak, are undone with the formula of their
     own source."""
     tokens = recipe.global_batch * recipe.length
@@ -140,7 +135,7 @@ def _timed(row: TrainingRow, model: Architecture, recipe: Recipe, peak: float) -
         return row.in_seconds(tokens / chips / row.value, "from tokens/s")
     flops = _published_flops(row, model, recipe.length)
     if flops is None:
-        return Reason("FLOP/s by an unknown formula")
+        raise RefusedError("FLOP/s by an unknown formula")
     rate, unit = (row.value / 100.0 * peak, "MFU") if row.metric == "mfu" else (row.value * 1e12, "TFLOP/s")
     return row.in_seconds(tokens * flops / chips / rate, f"from {unit} by the source's own formula")
 
@@ -175,16 +170,16 @@ def _micro_batch(row: TrainingRow, layout: TrainingLayout, profile: Profile) -> 
     return stated, ""
 
 
-def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int) -> TrainingLayout | Reason:
+def _layout(row: TrainingRow, site: aliases.Entry, profile: Profile, chips: int) -> TrainingLayout:
     if chips > 1 and not _stated(row) and profile.family != "tpu-mesh":
-        return Reason("layout not stated")
+        raise RefusedError("layout not stated")
     tp, pp, cp, ep = (row.whole(name) for name in ("tp", "pp", "cp", "ep"))
     vpp = row.whole("vpp") if pp > 1 else 1
     batch = row.whole("global_batch_seqs")
     if profile.family == "tpu-mesh" and not _stated(row) and chips > batch and chips % batch == 0:
         cp = chips // batch  # FSDP needs a sequence on every chip; what is left over cuts the sequences
     if chips % (tp * pp * cp):
-        return Reason("degrees do not multiply to the chips")
+        raise RefusedError("degrees do not multiply to the chips")
     slices = 1
     if profile.family == "tpu-mesh":
         size = row.whole("chips_per_node", chips)
