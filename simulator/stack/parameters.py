@@ -36,13 +36,16 @@ class Collectives(Block):
     kernel_limit: Bytes0 = Field(Known(8.0 * 2**20), description="Largest message of the one- and two-shot kernels.")
     in_switch: Overhead | None = Field(None, description="Fixed time of an all-reduce in the switch; absent: none.")
     in_switch_bandwidth: Fraction = Field(Known(0.58), description="Share of the link that it reaches.")
-    exchange_steps: Ratio = Field(Known(1.0), description="Time of a step of an all-to-all, in steps of a ring.")
+    exchange_steps: Ratio = Field(
+        Known(1.0), description="Hops that an all-to-all over a switch waits for, for each doubling of its group."
+    )
     bandwidth: Fraction = Field(description="Share of the link that long messages reach.")
     ring_bandwidth: Fraction | None = Field(
         None, description="The same both ways round a ring of a torus or mesh; absent: `bandwidth`."
     )
     pcie_bandwidth: Fraction | None = Field(None, description="The same over PCIe; absent: `bandwidth`.")
     copy_bandwidth: Ratio | None = Field(None, description="Own part copied, as a share of the link; absent: free.")
+    exchange_copy: Ratio | None = Field(None, description="The same in an all-to-all; absent: `copy_bandwidth`.")
     pipelining: Share = Field(Known(0.0), description="s of 2*s*sqrt(launch * streaming): chunks too few or too many.")
     steps: bool = Field(True, description="True: each step waits for the hop latency. False: `launch` has it.")
     scale_out_bandwidth: Fraction = Field(
