@@ -204,10 +204,24 @@ def test_the_tables_are_met(found: Validation) -> None:
     assert found.overall.median_ape is not None
     assert found.overall.median_ape < 0.06
     limits = {"gemm": 0.08, "moe": 0.15, "prefill": 0.08, "decode": 0.08, "nccl": 0.08, "engine all_reduce": 0.08}
-    for kind, limit in limits.items():
-        errors = [abs(p.error) for p in found.points if p.row.metric.startswith(kind)]
-        assert len(errors) > 1000
-        assert np.median(errors) <= limit, kind
+    for metric in {p.row.metric for p in found.points if not p.row.metric.startswith("network")}:
+        errors = [abs(p.error) for p in found.points if p.row.metric == metric]
+        assert len(errors) > 900
+        assert np.median(errors) <= next(limit for kind, limit in limits.items() if metric.startswith(kind)), metric
+
+
+def test_without_a_graph_a_message_is_copied_and_the_host_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "custom_allreduce.csv"
+    columns = "allreduce_dtype,num_gpus,message_size,kernel_source,backend,version,device,latency"
+    line = "bfloat16,8,{},vLLM_custom_{},vllm,0.14.0,NVIDIA H100 80GB HBM3,1"
+    sizes = (1024, 2**28)
+    path.write_text("\n".join([columns, *(line.format(s, k) for s in sizes for k in ("graph", "eager"))]))
+    mine = {(p.row.model, p.row.metric.endswith("eager")): p.simulated for p in validate([path]).points}
+    short, long = ([mine[key] for key in sorted(mine) if f"message_size {size} " in key[0]] for size in sizes)
+    host = load_library("vllm-0.14").on["H100 SXM5 80GB"].host
+    assert host is not None
+    assert max(short) == pytest.approx(float(host) * 1e3)
+    assert max(long) - min(long) == pytest.approx(2 * 2 * 2**28 / (0.88 * BANDWIDTH) * 1e3)
 
 
 def test_networks_of_whole_machines_are_met(found: Validation) -> None:
