@@ -38,12 +38,16 @@ class StepTable:
         self._limit = [_Tariff(limit, count)] if capped else []
         self._host = [[(share, int(_ticks(seconds))) for share, seconds in floor.tangents] for floor in floors]
         self._free_from = [floor.free_from_s * TICKS_PER_SECOND for floor in floors]
+        self._plain = not capped and not any(self._free_from) and all(len(work) == 1 for work in self._work)
 
     def pieces(
         self, tokens: int, outputs: int, keys: list[Line], pairs: list[Line] | None, steps: int, swapped: int = 0
     ) -> tuple[Piece, ...]:
         """Durations of `steps` steps: pieces (steps, first, increment); `swapped` blocks move before a single one."""
         prompt = pairs is not None
+        if self._plain:  # one line alone
+            first, growth = self._work[prompt][0].line(tokens, outputs, keys, pairs)
+            return ((steps, first + swapped * self._swap, growth),)
         lines = [tariff.line(tokens, outputs, keys, pairs) for tariff in self._work[prompt]]
         if max(lines)[0] < self._free_from[prompt]:
             lines = [
@@ -54,8 +58,6 @@ class StepTable:
         lines += [tariff.line(tokens, outputs, keys, pairs) for tariff in self._limit]
         if swapped:
             lines = [(first + swapped * self._swap, growth) for first, growth in lines]
-        if len(lines) == 1:
-            return ((steps, *lines[0]),)
         return largest(lines, steps)
 
 

@@ -17,6 +17,17 @@ BOUNDARY = NORMAL
 Action = Callable[[Event], None]
 
 
+class _Instant(Event):
+    """Born triggered, as simpy.Timeout is; the constructor of that would only take a delay from now."""
+
+    _ok = True
+    _value = None
+
+    def __init__(self, env: simpy.Environment, action: Action) -> None:
+        self.env = env
+        self.callbacks = [action]
+
+
 class Clock(simpy.Environment):
     """`simpy.Environment` with `at`, which takes an absolute time and can be cancelled."""
 
@@ -26,12 +37,7 @@ class Clock(simpy.Environment):
 
     def at(self, time: int, action: Action, priority: int = BOUNDARY) -> Event:
         """Call `action(event)` at `time` (ticks, not before now). Cancel with `Clock.cancel`."""
-        # Born triggered, as simpy.Timeout is; its constructor would only take a delay from now.
-        event = Event.__new__(Event)
-        event.env = self
-        event.callbacks = [action]
-        event._ok = True
-        event._value = None
+        event = _Instant(self, action)
         self.events += 1
         heappush(self._queue, (time, priority, next(self._eid), event))  # type: ignore[misc]
         return event

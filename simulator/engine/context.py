@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from simulator.engine.sequence import Sequence
@@ -80,12 +79,18 @@ def pair_growth(prefix: int, chunk: int, window: int | None) -> tuple[int, int]:
     return chunk * chunk, max(1, (window - prefix) // chunk)
 
 
-def pair_lines(chunks: Iterable[tuple[int, int]], steps: int, windows: tuple[int | None, ...]) -> list[tuple[int, int]]:
-    """Query-key pairs of chunks (cached tokens, tokens), by window: in the first step, and their growth where the first
+def pair_lines(
+    chunks: list[tuple[Sequence, int]], steps: int, windows: tuple[int | None, ...]
+) -> list[tuple[int, int]]:
+    """Query-key pairs of chunks (sequence, tokens), by window: in the first step, and their growth where the first
     chunk is followed by equal ones in several steps."""
-    chunks = list(chunks)
     lines = []
     for window in windows:
-        total = sum(prefill_pairs(computed, tokens, window) for computed, tokens in chunks)
-        lines.append((total, pair_growth(*chunks[0], window)[0] if steps > 1 else 0))
+        total = growth = 0
+        for sequence, tokens in chunks:
+            total += prefill_pairs(sequence.computed, tokens, window)
+        if steps > 1:
+            sequence, tokens = chunks[0]
+            growth, _ = pair_growth(sequence.computed, tokens, window)
+        lines.append((total, growth))
     return lines

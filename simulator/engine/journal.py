@@ -24,6 +24,7 @@ COLUMNS = (
 )
 """Integer columns of a row; after them come, for each window, the keys read and the prefill pairs summed over steps."""
 
+NOTHING = (0, 0)
 FIRST = COLUMNS.index("first_ticks")
 
 
@@ -57,11 +58,11 @@ class Journal:
         outputs, free blocks; once: joined, swapped blocks of the first step; lines: keys by window, pairs by window."""
         done = 0
         for length, first, increment in pieces:
-            count = min(length, steps - done)
+            count = length if length < steps - done else steps - done
             if not count:
                 return
             middle = count * (count - 1) // 2
-            row = [count, *batch, *((0, 0) if done else once), first, increment]
+            row = [count, *batch, *(NOTHING if done else once), first, increment]
             for total, growth in lines:  # plain: mostly there is one window
                 row.append((total + growth * done) * count + growth * middle)
             self.write(start * SECONDS_PER_TICK, row)

@@ -48,9 +48,11 @@ class Replica:
         self.outstanding = 0
         self.journal = Journal(len(step.windows), kv.blocks)
         self._clock, self._step, self._log, self._on_finish = clock, step, log, on_finish
+        self._table = step.at(self, 0) if step.alone else None  # the same at all times
         self._batch, self._kv, self._free = batch, kv, kv.blocks
         self._demand, self._swap = BlockDemand(kv.block_size), SwapSpace(kv.swap)
         self._keys = [ContextSum(window) for window in step.windows]
+        self._bending = [keys for keys in self._keys if keys.window is not None]
         self._no_pairs: list[Line] = [(0, 0)] * len(step.windows)
         self._waiting: deque[Sequence] = deque()
         self._running: dict[int, Sequence] = {}  # in the order in which they joined
@@ -158,13 +160,15 @@ class Replica:
         """
         revisit = -1
         while True:
+            self._preempted, self._swap.moved = False, 0
+            if self._decoding > self._free:  # each takes one block at most
+                self._make_room(now)
             chunks = self._admit(now)
-            emitting = decoding = self._decoding
+            emitting = decoding = tokens = self._decoding
             if not chunks and not decoding:
                 self._idle, self._working = True, False
                 self._step.rest(self, now)
                 return
-            tokens = decoding
             lines = [(known.total, known.growing) for known in self._keys]
             pairs: list[Line] | None = None
             for sequence, chunk in chunks:
@@ -172,18 +176,19 @@ class Replica:
                 if sequence.computed + chunk == sequence.target:
                     emitting += 1
             # After a preemption nothing joins for one step; who shares keeps an old share for one.
-            once = self._preempted or self._step.changed_at == now
-            steps = 1 if once else self._unchanged_steps(chunks, emitting > decoding)
+            once = emitting > decoding or len(chunks) > 1 or self._preempted or self._step.changed_at == now
+            steps = 1 if once else self._unchanged_steps(chunks)
             if chunks:
-                pairs = pair_lines([(s.computed, chunk) for s, chunk in chunks], steps, self._step.windows)
-            pieces = self._step.at(self, now).pieces(tokens, emitting, lines, pairs, steps, self._swap.moved)
+                pairs = pair_lines(chunks, steps, self._step.windows)
+            times = self._table or self._step.at(self, now)
+            pieces = times.pieces(tokens, emitting, lines, pairs, steps, self._swap.moved)
             end = now
             for count, first, increment in pieces:
                 end += count * first + increment * (count * (count - 1) // 2)
             self._chunks, self._steps, self._start, self._end, self._pieces = chunks, steps, now, end, pieces
             self._prefill, self._emitting, self._lines = tokens - decoding, emitting, lines + (pairs or self._no_pairs)
             revisit = -1 if self._preempted else revisit
-            if not chunks or emitting > decoding or not self._step.alone or self._batch.admission_delay:
+            if not chunks or emitting > decoding or self._table is None or self._batch.admission_delay:
                 break
             after = self._after_stretch(steps)
             if after is None:
@@ -204,14 +209,12 @@ class Replica:
             return False  # again the prompt takes all tokens
         return None if self._waiting else True
 
-    def _unchanged_steps(self, chunks: list[Chunk], completes: bool) -> int:
-        """Steps for which the batch stays as it is, if nothing arrives."""
-        if completes or len(chunks) > 1:
-            return 1
+    def _unchanged_steps(self, chunks: list[Chunk]) -> int:
+        """Steps for which the batch stays as it is, if nothing arrives; of one chunk at most, which is not the last."""
         iteration = self._iteration
         most = self._finishing_at() - iteration if self._decoding else 1 << 30
-        for keys in self._keys:
-            if keys.window is not None and keys.growing:
+        for keys in self._bending:
+            if keys.growing:
                 most = min(most, keys.next_change() - iteration)
         if not chunks:
             interval = self._batch.admission_interval
@@ -342,18 +345,12 @@ class Replica:
         return self._kv.held(sequence.computed + chunk)
 
     def _admit(self, now: int) -> list[Chunk]:
-        """Prompt chunks of the next step, after making room for the tokens of the decoding sequences."""
-        self._preempted, self._swap.moved = False, 0
-        demand, iteration = self._demand, self._iteration
-        # Each takes one block at most.
-        if self._decoding > self._free and demand.over(iteration, 1) > self._free:
-            self._make_room(now)
-        waiting, partial = self._waiting, self._partial
+        """Prompt chunks of the next step, in what the tokens of the decoding sequences leave."""
+        waiting, partial, kv, iteration = self._waiting, self._partial, self._kv, self._iteration
         chunks: list[Chunk] = []
         if partial is None and not waiting:
             return chunks
-        kv = self._kv
-        free = self._free - demand.over(iteration, 1)
+        free = self._free - self._demand.over(iteration, 1)
         tokens = self._batch.max_num_batched_tokens - self._decoding
         if partial is not None:
             chunk = min(partial.target - partial.computed, tokens)
@@ -387,6 +384,8 @@ class Replica:
     def _make_room(self, now: int) -> None:
         """Preempt from the end of the running ones until every decoding sequence before them has its next block."""
         iteration, size = self._iteration, self._kv.block_size
+        if self._demand.over(iteration, 1) <= self._free:
+            return
         order = list(self._running.values())
         given = place = 0
         while place < len(order):
