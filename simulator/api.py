@@ -39,6 +39,8 @@ class Loaded:
 def load(path: str | Path, *changes: str) -> Loaded:
     """Read a scenario, a file or a packaged one, with changes on top: load("first", "limits.max_num_seqs=64"). Raise
     ScenarioError."""
+    if not isinstance(path, str | Path):
+        raise InputError(f"a scenario is a path or a name, not {path!r}; write load('first')")
     return Loaded(*read_any(path if Path(path).suffix else find_scenario(str(path)), changes))
 
 

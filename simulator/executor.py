@@ -19,7 +19,10 @@ Answer = TypeVar("Answer")
 AHEAD = 4
 """Tasks handed out at once for each worker: enough to keep it busy, few enough to hold in memory."""
 
-DIED = "the process that computed it died (killed, perhaps for want of memory)"
+DIED = (
+    "the process that computed it died (killed, perhaps for want of memory; or started by a script whose call stands "
+    "outside `if __name__ == '__main__':`)"
+)
 
 
 def computed(

@@ -253,7 +253,7 @@ def test_scenarios_beside_profiles_are_no_profiles(tmp_path: Path) -> None:
         ),
         (
             SERVE.replace("tp: 1", "tp: 1, placement: {attention: {tier: hbm, cache: {tier: ddr, capacity: 1 GB}}}"),
-            "a.yaml:2:12: the attention in hbm cannot be cached in ddr of 'h100-sxm-8', which is no nearer; "
+            "a.yaml:2:65: the attention in hbm cannot be cached in ddr of 'h100-sxm-8', which is no nearer; "
             "cache it in a nearer tier, or leave `cache` out",
         ),
         (

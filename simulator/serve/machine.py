@@ -9,8 +9,10 @@ from typing import Any
 from simulator.cost.automatic import automatic
 from simulator.cost.machine import Machine
 from simulator.cost.money import HourlyCost, Terms, common_basis, hourly_cost
+from simulator.cost.place import Placement
 from simulator.cost.placement import CapacitySheet, capacity
 from simulator.errors import Problem, ProfileError, ScenarioError, StackError, Where, unknown
+from simulator.findings import Findings
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.host import with_host
 from simulator.hardware.profile import Profile
@@ -55,7 +57,13 @@ def machine_of(choice: MachineChoice, at: Location, source: Source, catalogue: C
         there = source.where((*at, "stack_change"))
         stack = changed(stack.on_profile(profile), choice.stack_change, there, StackError)
     replicas = max(1, min(choice.replicas, profile.node.chips // layout.chips))
-    return Machine(profile, stack, layout, placement(choice.placement, {}), replicas, threads=choice.threads)
+    machine = Machine(profile, stack, layout, Placement(), replicas, threads=choice.threads)
+    named, wrong = placement(choice.placement, {}), Findings()
+    for kind, place in named.places.items():  # each by itself, so that what is wrong with it stands where it is written
+        with wrong.at(source.where((*at, "placement", kind))):
+            replace(machine, placement=Placement({kind: place}))
+    wrong.tell()
+    return replace(machine, placement=named)
 
 
 def placed(
