@@ -242,7 +242,7 @@ def test_frequent_words_leave_experts_untouched_and_load_ranks_unevenly() -> Non
     words = HashMoEFFN(256, 8, 128, vocabulary=129_280)
     assert chances(256, 8, 129_280, words.popularity).sum() == pytest.approx(8)
     assert words.touched(64, 0.0) < 0.95 * MoEFFN(256, 8, 128).touched(64, 0.0)
-    assert float(np.max(words.imbalance(256.0, 32))) > 1.5
+    assert words.load(Parallelism(dp=32, ep=32)) > 1.5
 
 
 # --- put into a model -------------------------------------------------------------------------------------------------

@@ -303,7 +303,11 @@ def test_a_single_token_meets_its_own_experts_however_many_copies_idle() -> None
         ("gpt3-175b", Parallelism(pp=97), "pp 97 is more than the 96 layers of gpt3-175b; use pp 96 or less"),
         ("llama-2-7b", Parallelism(tp=8, ep=8), "ep 8, but llama-2-7b has no experts; use ep 1"),
         ("mixtral-8x7b", Parallelism(tp=8, ep=3), "ep 3 does not divide tp*dp = 8; nearest ep: 2 or 4"),
-        ("mixtral-8x7b", Parallelism(dp=16, ep=16), "ep 16 does not divide the 8 experts; nearest ep: 8"),
+        (
+            "mixtral-8x7b",
+            Parallelism(dp=16, ep=16),
+            "ep 16 does not divide the 8 experts; nearest ep: 8, or redundant_experts: auto",
+        ),
         ("mixtral-8x7b", Parallelism(tp=0), "tp is 0; a degree of parallelism is a whole number from 1"),
     ],
 )

@@ -26,7 +26,7 @@ Algorithm = Callable[[str, Array, int, Fabric, Collectives], Phase]
 
 
 def collective(operation: Collective, machine: Machine) -> Amount:
-    """Seconds and sent bytes of one chip. A group of one costs nothing.
+    """Seconds of the busiest chip and sent bytes of the mean one. A group of one costs nothing.
 
     Raise CapacityError for a group that spans machines without a network between them.
     """
@@ -36,7 +36,8 @@ def collective(operation: Collective, machine: Machine) -> Amount:
     if operation.row_bytes:
         rows = machine.in_tiles(operation.bytes / operation.row_bytes)
         operation = replace(operation, bytes=rows * operation.row_bytes)
-    seconds = group_seconds(operation, machine.profile, machine.stack.collectives)
+    busiest = replace(operation, bytes=operation.bytes * operation.load)
+    seconds = group_seconds(busiest, machine.profile, machine.stack.collectives)
     seconds = np.where(np.asarray(operation.bytes) > 0, seconds, 0.0)
     sent = operation.bytes * (PASSES.get(operation.pattern, n / (n - 1)) * (n - 1) / n)
     return Amount({NETWORK: seconds}, {}, {}, sent).times(operation.repeat)

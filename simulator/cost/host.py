@@ -39,9 +39,9 @@ def host_matmul(operation: Matmul, machine: Machine, share: Array) -> Amount:
     reading = weights / (float(profile.chip.main_memory.bandwidth) * sockets * kept * eta)
     rate = _rate(operation.format, profile, part, machine) * sockets * working
     computing = 2.0 * rows * operation.n * operation.k / rate
-    slowest = operation.imbalance
+    slowest, busiest = operation.imbalance, np.maximum(operation.imbalance, operation.load)
     tier = profile.chip.main_memory.tier
-    seconds = overlapped(computing * slowest, {tier: reading * slowest}, float(part.overlap))
+    seconds = overlapped(computing * busiest, {tier: reading * slowest}, float(part.overlap))
     seconds[HOST] = seconds.pop(COMPUTE)
     link = machine.tiers[tier].bandwidth
     sent = rows * ((operation.n + operation.k) * ACTIVATION_BYTES)

@@ -40,8 +40,8 @@ def matmul(operation: Matmul, machine: Machine, arrived: bool = False) -> Amount
 
 
 def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]]) -> Amount:
-    """t = ((c mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times the imbalance of the slowest rank and
-    1 + turns * (tp - 1).
+    """t = ((c mnk / F)^p + (sum of weights / W + activations / A)^p)^(1/p), times 1 + turns * (tp - 1), for the slowest
+    rank: weights times its imbalance, mnk and activations times that or its load, whichever is more.
 
     F = peak * plateau of the compute format * w / (w + the stack's half width) with w = sqrt(nk) on the chip,
     W = bandwidth * streaming fraction of the number format, tier by tier of the weights' placement,
@@ -63,21 +63,23 @@ def _on_chip(operation: Matmul, machine: Machine, reads: list[tuple[Tier, Array]
     each = float(stack.weight_operations.get(operation.format, 2.0))
     rate *= 2.0 / each
     flops = each * rows * operation.n * operation.k
+    turns = 1.0 + float(stack.turns) * (machine.parallelism.tp - 1)
+    slowest, busiest = operation.imbalance * turns, np.maximum(operation.imbalance, operation.load) * turns
     activations = _activations(operation)
     seconds, moved = _read(operation, machine, reads)
     fraction = float(stack.activation_streaming)
     for tier, share in machine.parts("activation"):
         bandwidth = machine.streaming_bandwidth(tier, fraction) if tier.far else machine.bandwidth * fraction
-        seconds[tier.name] = seconds.get(tier.name, 0.0) + activations * share / bandwidth
+        passing = activations * share / bandwidth * (busiest / slowest)
+        seconds[tier.name] = seconds.get(tier.name, 0.0) + passing
         moved[tier.name] = moved.get(tier.name, 0.0) + activations * share
     p = float(stack.overlap)
-    slowest = operation.imbalance * (1.0 + float(stack.turns) * (machine.parallelism.tp - 1))
     streamed = sum(seconds.values(), 0.0)
     stored = FORMATS[operation.format].bytes
     spent = product(rows, operation.n, operation.k, rate, streamed, p, machine.tiling, stored, operation.groups)
     drawn = spent.memory / np.maximum(streamed, 1e-300) if machine.tiling else 1.0  # few units cannot draw it all
     waiting = {name: value * drawn * slowest for name, value in seconds.items()}
-    seconds = overlapped(spent.compute * slowest, waiting, p)
+    seconds = overlapped(spent.compute * busiest, waiting, p)
     if machine.tiling:
         seconds[OVERHEAD] = some * spent.alone * slowest
     return Amount(seconds, {compute_format: flops}, moved).times(operation.repeat)

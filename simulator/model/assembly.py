@@ -9,6 +9,7 @@ from simulator.model.architecture import Architecture, Shape, group_layers
 from simulator.model.ffn.kind import FFN
 from simulator.model.ffn.together import Together
 from simulator.model.number_format import Precision
+from simulator.model.popularity import Popularity
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,19 @@ def with_ffns(architecture: Architecture, changes: Iterable[Change]) -> Architec
         precision=precision if precision != Precision() else architecture.precision,
         tiers=tuple(tiers.items()),
     )
+
+
+def with_popularity(architecture: Architecture, popularity: Popularity) -> Architecture:
+    """`architecture`, whose experts are asked for so often where their FFN does not say it."""
+
+    def asked(ffn: FFN) -> FFN:
+        if isinstance(ffn, Together):
+            return replace(ffn, members=tuple(asked(member) for member in ffn.members))
+        silent = ffn.routed_experts and getattr(ffn, "popularity", popularity) is None
+        return replace(ffn, popularity=popularity) if silent else ffn  # type: ignore[type-var]
+
+    layers = (replace(layer, ffn=asked(layer.ffn)) if layer.ffn else layer for layer in architecture.layers)
+    return replace(architecture, layers=tuple(layers))
 
 
 def _changed(shape: Shape, ffn: FFN, beside: bool) -> Shape:

@@ -39,7 +39,8 @@ class Matmul:
     Where tokens choose matrices, `chosen` of `choices` (on all chips) with a popularity rank^-zipf, a cache can hold
     the ones used most; choices = 0: every row uses every matrix. address_known, layers_before: of the choice, as of a
     Gather; hops: rounds in which a far tier is waited for once the choice is made. activation_bytes: of a value that
-    goes in or comes out.
+    goes in or comes out. Of experts that are spread over ranks, imbalance: matrices that the slowest rank reads over
+    the mean rank's; load: rows of the busiest rank over the mean rank's.
     """
 
     name: str
@@ -50,7 +51,8 @@ class Matmul:
     tensor: str
     groups: Array = 1.0
     repeat: Array = 1.0
-    imbalance: Array = 1.0  # slowest rank over the mean rank (expert parallelism)
+    imbalance: Array = 1.0
+    load: float = 1.0
     choices: float = 0.0
     chosen: float = 0.0
     zipf: float = 0.0
@@ -138,7 +140,7 @@ class Collective:
     of `group` chips hands to the next). `stride`: the members are every stride-th of the replica's chips, which fill
     one machine after the other; as many groups as that leaves room for talk at the same time. `chosen`: of an
     all-to-all of tokens to experts, how many a token chooses, where a rank and a machine get it once whatever it chose
-    there; 0: they get a copy for each."""
+    there; 0: they get a copy for each. `load`: bytes of the busiest chip over the mean one's."""
 
     name: str
     pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
@@ -148,6 +150,7 @@ class Collective:
     stride: int = 1
     row_bytes: float = 0.0  # of one token's vector, where the message is made of such
     chosen: float = 0.0
+    load: float = 1.0
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ class Parallelism:
     pp  the layers are cut into pp stages
     dp  attention (and dense FFN) is copied dp times, each copy serving its own sequences; experts are not copied
     ep  the experts are spread over ep ranks of the tp*dp chips of a stage; the rest cuts each expert's width
+    redundant_experts  copies of each layer's busiest experts beside them; None: as few as let ep divide all
 
     Neighbouring chips share a tp group, neighbouring tp groups a stage: tp stays inside a machine as far as it can, and
     the stages of a pipeline are furthest apart.
@@ -33,6 +34,7 @@ class Parallelism:
     pp: int = 1
     dp: int = 1
     ep: int = 1
+    redundant_experts: int | None = 0
 
     @property
     def chips(self) -> int:
@@ -45,9 +47,15 @@ class Parallelism:
         return self.tp * self.dp / self.ep
 
     def __str__(self) -> str:
-        """'tp8', 'tp4 pp2', 'dp8 ep8'; a single chip is 'tp1'."""
+        """'tp8', 'tp4 pp2', 'dp8 ep8', 'dp144 ep144 +32'; a single chip is 'tp1'."""
         degrees = {"tp": self.tp, "pp": self.pp, "dp": self.dp, "ep": self.ep}
-        return " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree != 1) or "tp1"
+        words = [f"{name}{degree}" for name, degree in degrees.items() if degree != 1] or ["tp1"]
+        copied = self.redundant_experts
+        return " ".join([*words, "+copies" if copied is None else f"+{copied}"] if copied != 0 else words)
+
+    def redundant(self, experts: int) -> int:
+        """Copies in a layer of so many experts."""
+        return -experts % self.ep if self.redundant_experts is None else self.redundant_experts
 
     def check(self, architecture: Architecture, where: Where | None = None) -> list[Problem]:
         """Everything that keeps `architecture` from being laid out this way, each with the nearest legal values.
@@ -69,8 +77,10 @@ class Parallelism:
             tried = range(1, 2 * min(degrees[name], 1024) + 64) if cut else ()
             legal = [x for x in tried if not replace(self, **{name: x})._misfits(architecture)]
             if legal:
-                mend = _nearest(name, degrees[name], legal)
+                mend = nearest(name, degrees[name], legal)
                 found = [replace(p, mend=mend) if p in cut else p for p in found]
+        if self.redundant_experts == 0 and found and not replace(self, redundant_experts=None)._misfits(architecture):
+            found = [replace(p, mend=f"{p.mend}, or redundant_experts: auto") for p in found]
         return list(dict.fromkeys(replace(p, where=where) for p in found))
 
     def _misfits(self, architecture: Architecture) -> list[Problem]:
@@ -83,6 +93,9 @@ class Parallelism:
             problems.append(Problem(f"ep {self.ep}, but {architecture.name} has no experts", None, "use ep 1"))
         elif self.tp * self.dp % self.ep:
             problems += not_legal("ep", self.ep, f"tp*dp = {self.tp * self.dp}", divisors(self.tp * self.dp))
+        elif self.ep == 1 and self.redundant_experts:
+            what = f"redundant_experts {self.redundant_experts}, but ep 1 has no ranks to share them"
+            problems.append(Problem(what, None, "write ep, or leave redundant_experts out"))
         for layer in architecture.layers:
             for part in (layer.attention, layer.ffn):
                 problems += part.check(self) if part else []
@@ -103,10 +116,11 @@ def not_legal(degree: str, value: float, of_what: str, legal: Iterable[int]) -> 
     legal = sorted(legal)
     if value in legal:
         return []
-    return [Problem(f"{degree} {value:g} does not divide {of_what}", None, _nearest(degree, value, legal))]
+    return [Problem(f"{degree} {value:g} does not divide {of_what}", None, nearest(degree, value, legal))]
 
 
-def _nearest(degree: str, value: float, legal: list[int]) -> str:
+def nearest(degree: str, value: float, legal: Sequence[int]) -> str:
+    """The legal values next to one that is not."""
     near = [max((x for x in legal if x < value), default=None), min((x for x in legal if x > value), default=None)]
     return f"nearest {degree}: " + " or ".join(str(x) for x in near if x is not None)
 

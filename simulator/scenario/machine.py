@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,9 @@ class MachineChoice(Strict):
     pp: Degree = Field(1, description="Pipeline parallelism.")
     dp: Degree = Field(1, description="Data parallelism of the attention inside a replica.")
     ep: Degree = Field(1, description="Expert parallelism.")
+    redundant_experts: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        0, description="Copies of each layer's busiest experts (EPLB); auto: as few as let ep divide all of them."
+    )
     replicas: Replicas = Field(1, description="Copies of the model behind the router, each on chips of its own.")
     threads: Count | None = Field(None, description="Threads on each CPU socket; one a core when left out.")
     stack: str | None = Field(None, description="Software stack; the profile's default when left out.")

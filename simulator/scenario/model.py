@@ -11,11 +11,11 @@ from pydantic import Field
 from simulator.errors import Problem, ScenarioError, Where
 from simulator.findings import Findings
 from simulator.model.architecture import Architecture
-from simulator.model.assembly import Change, with_ffns
+from simulator.model.assembly import Change, with_ffns, with_popularity
 from simulator.model.depth import AnyDepth
 from simulator.model.ffn.choice import AnyFFN
 from simulator.model.ffn.kind import FFN
-from simulator.model.popularity import Trace
+from simulator.model.popularity import Trace, Uniform, Zipf
 from simulator.model.zoo import load_model
 from simulator.problems import Location, Places
 from simulator.strict import Strict
@@ -27,6 +27,11 @@ class ModelChoice(Strict):
     base: str = Field(description="Name from the zoo or path of a config.json.")
     name: str | None = Field(None, description="What results call it; made of the base and the changes when left out.")
     ffn: tuple[AnyFFN, ...] = Field((), description="FFNs that layers get, in order.")
+    popularity: Uniform | Zipf | None = Field(
+        None,
+        description="How often each expert is asked for, of layers whose FFN does not say: zipf or uniform. Ranks (ep) "
+        "are then loaded unequally.",
+    )
     depth: AnyDepth | None = Field(None, description="How many layers a token passes; all when left out.")
 
     def title(self, base: str) -> str:
@@ -53,6 +58,11 @@ class ModelChoice(Strict):
         if problems:
             raise ScenarioError(problems)
         changed = with_ffns(architecture, changes)
+        if self.popularity is not None:
+            if not any(layer.ffn and layer.ffn.routed_experts for layer in changed.layers):
+                what = f"popularity of experts, but {self.title(architecture.name)} has none"
+                raise ScenarioError(Problem(what, where((*at, "popularity")), "leave popularity out"))
+            changed = with_popularity(changed, self.popularity)
         if self.depth:
             try:
                 changed = self.depth.applied(changed)

@@ -43,7 +43,8 @@ def machine_of(choice: MachineChoice, at: Location, source: Source, catalogue: C
         mend = "name the CPU node with host:, or take sockets away"
         raise ScenarioError(Problem("sockets without a host", source.where((*at, "sockets")), mend))
     largest = max(1, profile.node.chips // (choice.pp * choice.dp))
-    layout = Parallelism(tp=choice.tp or largest, pp=choice.pp, dp=choice.dp, ep=choice.ep)
+    copies = None if choice.redundant_experts == "auto" else choice.redundant_experts
+    layout = Parallelism(choice.tp or largest, choice.pp, choice.dp, choice.ep, copies)
     if layout.chips > profile.node.chips and profile.node.scale_out is None:
         raise ScenarioError(
             Problem(

@@ -140,9 +140,10 @@ def _matmul(operation: Matmul, machine: TrainingMachine) -> tuple[float, float, 
     carried = SIXTEEN_BITS * groups * (each * n + n * k + each * k)
     rate = machine.matrix_rate(operation.format) * k / (k + float(machine.stack.half_depth))
     rate *= padding(each, n, machine)
+    slowest = max(float(operation.imbalance), operation.load)
     if operation.tensor == "expert":
         rate *= float(machine.stack.expert_matmul)
-    return joined(4.0, work / rate, carried / machine.bandwidth) * float(operation.imbalance), work, carried
+    return joined(4.0, work / rate, carried / machine.bandwidth) * slowest, work, carried
 
 
 def padding(m: float, n: float, machine: TrainingMachine) -> float:

@@ -63,17 +63,18 @@ def two_matmuls(
     matrices: int,
     groups: Array = 1.0,
     imbalance: Array = 1.0,
+    load: float = 1.0,
 ) -> list[Operation]:
     """The fused up projection, the activation and the down projection of one chip's share of an FFN."""
     stored, hidden, repeat = visit.precision.format_of(tensor), visit.hidden, visit.repeat
     into = (matrices - 1) * width
     return [
-        Matmul(f"{name} up", rows, into, hidden, stored, tensor, groups, repeat, imbalance),
+        Matmul(f"{name} up", rows, into, hidden, stored, tensor, groups, repeat, imbalance, load),
         Vector(
             f"{name} activation",
             rows * (ACTIVATION_FLOPS * width),
             rows * ((into + width) * ACTIVATION_BYTES),
             repeat,
         ),
-        Matmul(f"{name} down", rows, hidden, width, stored, tensor, groups, repeat, imbalance),
+        Matmul(f"{name} down", rows, hidden, width, stored, tensor, groups, repeat, imbalance, load),
     ]

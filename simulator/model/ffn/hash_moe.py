@@ -14,7 +14,7 @@ from simulator.model.ffn.ngram_table import TOKENS
 from simulator.model.operation import Array, Operation
 from simulator.model.parallelism import ONE_CHIP, Parallelism
 from simulator.model.popularity import Popularity
-from simulator.model.routing import imbalance, visited
+from simulator.model.routing import visited
 
 if TYPE_CHECKING:
     from simulator.model.architecture import Architecture
@@ -53,14 +53,13 @@ class HashMoEFFN(MoEFFN):
         """Of experts, not of words: nearly even, as thousands of words share one. What a cache holds is counted so."""
         return 0.0
 
+    def chances(self, popularity: float) -> np.ndarray:
+        """[experts] probability that a token is sent to each."""
+        return chances(self.experts, self.top_k, self.vocabulary, self.popularity)
+
     def touched(self, tokens: Array, popularity: float) -> Array:
         """Distinct experts that `tokens` independent tokens are sent to."""
-        return visited(chances(self.experts, self.top_k, self.vocabulary, self.popularity), tokens)
-
-    def imbalance(self, hit: Array, ranks: int) -> Array:
-        """The larger of two: the extreme of touched experts a rank, and the rank of the most frequent words."""
-        mean = chances(self.experts, self.top_k, self.vocabulary, self.popularity).reshape(ranks, -1).sum(axis=1)
-        return np.maximum(imbalance(self.experts, hit, ranks), float(mean.max() / mean.mean()))
+        return visited(self.chances(popularity), tokens)
 
     def routing(self, visit: Visit) -> list[Operation]:
         """The router, where it weighs."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
+
+import numpy as np
 
 from simulator.errors import Problem
 from simulator.model.ffn.dense import two_matmuls
 from simulator.model.ffn.fields import Choice, Count, Matrices, Tensor, Whole
 from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.operation import Array, Collective, Matmul, Operation, Vector
-from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce, divisors, not_legal
-from simulator.model.routing import imbalance, touched
+from simulator.model.parallelism import (
+    ACTIVATION_BYTES,
+    ONE_CHIP,
+    Parallelism,
+    all_reduce,
+    divisors,
+    nearest,
+    not_legal,
+)
+from simulator.model.replication import busiest, in_slots
+from simulator.model.routing import imbalance, inclusion, touched, visited
 
 ROUTING_FLOPS = 5.0
 """Elementary operations per router score: softmax or sigmoid, bias, comparison."""
@@ -48,16 +60,20 @@ class MoEFFN(FFN):
         """The router reads the layer's input."""
         return "layer"
 
+    def slots(self, parallelism: Parallelism) -> int:
+        """Experts that are held: all, and copies of the busiest."""
+        return self.experts + parallelism.redundant(self.experts)
+
     def _expert(self, hidden: int) -> int:
         """Parameters of one routed expert."""
         bias = (self.matrices - 1) * self.width + hidden if self.bias else 0
         return self.matrices * hidden * self.width + bias
 
     def parameters(self, hidden: int, parallelism: Parallelism = ONE_CHIP) -> dict[str, float]:
-        """Routed experts over tp*dp chips; shared experts over tp, copied over dp; the router on every chip."""
+        """Routed experts and copies over tp*dp chips; shared experts over tp, copied over dp; the router on each."""
         router = hidden * self.experts + (self.experts if self.router_bias else 0)
         counts = {
-            self.tensor: self.experts * self._expert(hidden) / (parallelism.tp * parallelism.dp),
+            self.tensor: self.slots(parallelism) * self._expert(hidden) / (parallelism.tp * parallelism.dp),
             "router": float(router),
         }
         if self.shared_width:
@@ -70,8 +86,9 @@ class MoEFFN(FFN):
         return self.top_k * self._expert(hidden) + counts["router"] + counts.get("ffn", 0.0)
 
     def check(self, parallelism: Parallelism) -> list[Problem]:
-        """ep divides the experts, what is left of tp*dp divides an expert's width, tp the shared experts' width."""
-        problems = not_legal("ep", parallelism.ep, f"the {self.experts} experts", divisors(self.experts))
+        """ep divides the experts with their copies, of which each rank can use one; what is left of tp*dp divides an
+        expert's width, tp the shared experts' width."""
+        problems = self._spread_badly(parallelism)
         if parallelism.tp * parallelism.dp % parallelism.ep == 0:
             legal = divisors(self.width)
             problems += not_legal("tp*dp/ep", parallelism.expert_tp, f"the expert width {self.width}", legal)
@@ -88,13 +105,21 @@ class MoEFFN(FFN):
         """Zipf exponent of the experts' popularity: its own, or else `popularity`."""
         return popularity if self.popularity is None else self.popularity.exponent
 
+    def chances(self, popularity: float) -> np.ndarray:
+        """[experts] probability that a token visits each."""
+        return inclusion(self.experts, self.top_k, self.exponent(popularity))
+
     def touched(self, tokens: Array, popularity: float) -> Array:
         """Distinct experts that `tokens` tokens visit."""
         return touched(self.experts, self.top_k, tokens, self.exponent(popularity))
 
-    def imbalance(self, hit: Array, ranks: int) -> Array:
-        """Work of the slowest of `ranks` ranks over the mean."""
-        return imbalance(self.experts, hit, ranks)
+    def load(self, parallelism: Parallelism) -> float:
+        """Tokens of the busiest rank over the mean, as the FFN's own popularity says. Without one, 1: the exponent of a
+        stack says which experts a batch touches, and ranks that wait are in its other numbers (charged beside them,
+        they raise its errors on 1,400 measured loads)."""
+        if self.popularity is None or parallelism.ep == 1:
+            return 1.0
+        return _load(self, parallelism.ep, parallelism.redundant(self.experts))
 
     def routing(self, visit: Visit) -> list[Operation]:
         """What finds the experts of a token: scores in 32 bits."""
@@ -113,10 +138,15 @@ class MoEFFN(FFN):
         """One chip's router, experts (grouped), shared experts and collectives.
 
         The tokens of all data-parallel ranks meet the same experts: touched(experts, top_k, all_tokens)/ep distinct
-        ones on the mean rank, with all_tokens*top_k/ep rows over them; the hottest rank is `imbalance` times the mean.
+        ones on the mean rank, with all_tokens*top_k/ep rows over them; the rank that reads most reads `imbalance` times
+        the mean, the busiest computes `load` times. An expert with copies sends each token to one of them.
         """
         inside, tokens, parallelism = self.at_experts(visit), visit.tokens, visit.parallelism
-        hit = self.touched(visit.all_tokens, visit.popularity)
+        slots = self.slots(parallelism)
+        if slots > self.experts:
+            hit = visited(in_slots(self.chances(visit.popularity), slots - self.experts), visit.all_tokens)
+        else:
+            hit = self.touched(visit.all_tokens, visit.popularity)
         rows = visit.all_tokens * (self.top_k / parallelism.ep)
         before, after = self._exchange(visit)
         products = two_matmuls(
@@ -127,7 +157,8 @@ class MoEFFN(FFN):
             self.width / parallelism.expert_tp,
             self.matrices,
             hit / parallelism.ep,
-            self.imbalance(hit, parallelism.ep),
+            imbalance(slots, hit, parallelism.ep),
+            self.load(parallelism),
         )
         routed = [self._chosen(o, visit, first=o is products[0]) for o in products]
         shared = (
@@ -152,7 +183,7 @@ class MoEFFN(FFN):
             return operation
         return replace(
             operation,
-            choices=self.experts,
+            choices=self.slots(visit.parallelism),
             chosen=self.top_k,
             zipf=self.exponent(visit.popularity),
             address_known=self.address_known,
@@ -163,6 +194,17 @@ class MoEFFN(FFN):
     def shape(self) -> str:
         """Such as "2048 x 3 matrices"."""
         return f"{self.width} x {self.matrices} matrices"
+
+    def _spread_badly(self, parallelism: Parallelism) -> list[Problem]:
+        """Experts, with their copies, that ranks cannot hold equally many of, or more copies than ranks."""
+        ep, held = parallelism.ep, self.slots(parallelism)
+        if parallelism.redundant_experts == 0 or ep == 1:
+            return not_legal("ep", ep, f"the {self.experts} experts", divisors(self.experts))
+        copied, legal = held - self.experts, range(-self.experts % ep, self.experts * (ep - 1) + 1, ep)
+        if copied in legal:
+            return []
+        what = f"{self.experts} experts and redundant_experts {copied} do not lie equally on {ep} ranks, once on each"
+        return [Problem(what, None, nearest("redundant_experts", copied, legal))]
 
     def _exchange(self, visit: Visit) -> tuple[list[Operation], list[Operation]]:
         """Collectives before and after the experts.
@@ -184,6 +226,12 @@ class MoEFFN(FFN):
             copies = min(self.top_k, parallelism.ep) * parallelism.expert_tp
             size = tokens * (copies * hidden * ACTIVATION_BYTES / parallelism.tp)
             patterns = ("all_to_all", "all_to_all")
-        before = Collective("experts dispatch", patterns[0], size, group, repeat)
-        after = Collective("experts combine", patterns[1], size, group, repeat)
+        load = self.load(parallelism) if parallelism.ep > 1 else 1.0
+        before = Collective("experts dispatch", patterns[0], size, group, repeat, load=load)
+        after = Collective("experts combine", patterns[1], size, group, repeat, load=load)
         return [before], [after, *shared]
+
+
+@lru_cache(maxsize=256)
+def _load(ffn: MoEFFN, ranks: int, redundant: int) -> float:
+    return busiest(ffn.chances(0.0), ranks, redundant)
