@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from simulator.engine.exact import ExactReplica
-from simulator.engine.pools import Admitted
+from simulator.engine.pools import Admitted, OfPool
 from simulator.engine.sequence import Sequence
 
 
-class ExactPrefillReplica(ExactReplica):
+class ExactPrefillReplica(OfPool, ExactReplica):
     """As `PrefillReplica`."""
-
-    def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
-        super().__init__(*arguments)
-        self._on_admit = on_admit
 
     def release(self, sequence: Sequence, now: int) -> bool:
         """As `PrefillReplica.release`."""
@@ -32,12 +28,11 @@ class ExactPrefillReplica(ExactReplica):
             self._on_admit(sequence, now)
 
 
-class ExactDecodeReplica(ExactReplica):
+class ExactDecodeReplica(OfPool, ExactReplica):
     """As `DecodeReplica`."""
 
     def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
-        super().__init__(*arguments)
-        self._on_admit = on_admit
+        super().__init__(*arguments, on_admit=on_admit)
         self._remote: list[Sequence] = []
         self._arrived: list[Sequence] = []
 

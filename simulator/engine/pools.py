@@ -19,12 +19,16 @@ Admitted = Callable[[Sequence, int], None]
 """(sequence, now): its blocks are free at the decode replica, or its prompt begins at the prefill replica."""
 
 
-class PrefillReplica(Replica):
-    """One that computes prompts, each up to its first token."""
+class OfPool:
+    """A replica of one of two pools, which tells whom it admits. Stands before the class of the replica."""
 
     def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
         super().__init__(*arguments)
         self._on_admit = on_admit
+
+
+class PrefillReplica(OfPool, Replica):
+    """One that computes prompts, each up to its first token."""
 
     def release(self, sequence: Sequence, now: int) -> bool:
         """The cache of a sequence was fetched. True when the replica was idle and others wait: `wake` it."""
@@ -47,12 +51,11 @@ class PrefillReplica(Replica):
         return chunks
 
 
-class DecodeReplica(Replica):
+class DecodeReplica(OfPool, Replica):
     """One that decodes sequences whose caches come from elsewhere."""
 
     def __init__(self, *arguments: Any, on_admit: Admitted) -> None:
-        super().__init__(*arguments)
-        self._on_admit = on_admit
+        super().__init__(*arguments, on_admit=on_admit)
         self._remote: deque[Sequence] = deque()  # wait for a seat and for blocks
         self._arrived: list[Sequence] = []  # decode from the next step on
         self._fresh: list[Sequence] = []  # decode for the first time
