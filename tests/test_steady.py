@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,25 @@ def test_more_load_is_never_faster_and_never_costs_less_power() -> None:
     assert (np.diff(state.rate) >= 0).all()
     assert state.saturated[-1]
     assert state.rate[-1] == pytest.approx(replica("h100-sxm-8").at_batch(1e9).rate[0])
+
+
+def test_stages_that_wait_for_their_turn_draw_no_more_than_idle_power() -> None:
+    """A token of one of few sequences passes eight stages as it passes one chip with all layers: at the joules of that
+    chip, not of eight. Only what is sent between the stages comes beside it."""
+    whole, cut = (
+        Replica(
+            load_model("llama-3.1-8b"),
+            Precision(),
+            replace(machine("h100-sxm-8"), parallelism=Parallelism(pp=pp)),
+            1.0,
+            1e4,
+            128.0,
+        )
+        for pp in (1, 8)
+    )
+    one, few = whole.at_batch(1.0), cut.at_batch([1.0, 4.0, 64.0])
+    assert few.working == pytest.approx([1 / 8, 1 / 2, 1.0], rel=1e-3)
+    assert 8 * few.joules[:2] / few.rate[:2] == pytest.approx(one.joules[0] / one.rate[0], rel=0.03)
 
 
 def test_a_mean_step_is_that_of_steps_with_and_without_a_prompt() -> None:

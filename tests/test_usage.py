@@ -11,6 +11,7 @@ import pytest
 from simulator.cost.amount import Amount
 from simulator.cost.machine import Machine
 from simulator.cost.moved import moved_by_tensor
+from simulator.cost.steady import Replica
 from simulator.cost.step import cost_of_all, step_cost
 from simulator.cost.step_table import StepTable
 from simulator.engine.batching import BatchLimits
@@ -201,3 +202,18 @@ def test_bytes_of_the_mean_step_are_those_of_its_operations() -> None:
     assert moved["kv"] == pytest.approx(4000 * 32 * 2 * 8 * 128 * 2 / 2)
     work = cost_of_all(model.forward(batch, machine.parallelism, Precision(), 0.0), machine, Amount(), 1)
     assert sum(moved.values()) == pytest.approx(float(work.bytes["hbm"]))
+
+
+def test_stages_that_wait_for_their_turn_draw_idle_power_in_events_as_in_closed_form() -> None:
+    profile = Catalogue().load("h100-sxm-8")
+    machine = Machine(profile, Stacks().load(profile.default_stack), Parallelism(pp=8))
+    model = load_model("llama-3.1-8b")
+    cost = step_cost(model, Precision(), machine, 64, 4)
+    traffic = closed_loop(2, fixed(16, 8), fixed(400, 8))
+    records = simulate(traffic, StepTable(cost, machine), BatchLimits(4, 64), KvLimits(10_000, 16))
+    makespan = float(records.requests.finish_s.max())
+    found = usage_summary(usage(records, cost, machine), machine, 1, makespan, 8 * 400)
+    state = Replica(model, Precision(), machine, 16.0, 400.0, 4.0).at_batch(2.0)
+    idle = 8 * float(profile.chip.power.idle) + float(profile.node.power.base)
+    assert found["average_power_w"] / 1.1 - idle == pytest.approx(8 * state.joules[0], rel=0.03)
+    assert found["mbu"] < 0.25

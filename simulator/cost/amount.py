@@ -28,6 +28,11 @@ class Amount:
         """The same, `factor` times."""
         return self._each(lambda value: value * factor)
 
+    def of_chips(self, share: Array) -> Amount:
+        """The mean of chips of which a share does that work at a time: less work in the same time."""
+        worked = self.times(share)
+        return Amount(self.seconds, worked.flops, worked.bytes, worked.sent)
+
     def at(self, index: np.ndarray) -> Amount:
         """The entries of a table at these places; a number that is no table holds for every place."""
         return self._each(lambda value: value[index] if np.ndim(value) else value)

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import comb
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,7 +42,8 @@ class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
     step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
     step with it, after half a step in progress or what its stack's scheduler takes), or until one that is prefilled
-    takes part; busy: share of the time; joules: above idle of one chip, a second."""
+    takes part; busy: share of the time; joules: above idle of one chip, a second; working: share of the stages of a
+    pipeline that work at a time."""
 
     rate: np.ndarray
     batch: np.ndarray
@@ -51,6 +53,15 @@ class SteadyState:
     joules: np.ndarray
     saturated: np.ndarray
     step: Amount
+    working: Array = 1.0
+
+
+class _Step(NamedTuple):
+    """A mean step: what it takes of a chip that works, its time, and the share of the chips that do."""
+
+    amount: Amount
+    seconds: np.ndarray
+    working: Array
 
 
 @dataclass(frozen=True)
@@ -75,28 +86,27 @@ class Replica:
         """With `batch` requests always there, of which at most `most` run; inf: as many as run, and nobody waits."""
         wanted, most = self._shaped(batch)
         running = np.minimum(wanted, most)
-        step, seconds = self._step(running, 1.0)
+        priced = self._step(running, 1.0)
         ones = np.ones(running.shape)
-        return self._state(
-            running, running / (self.steps * seconds), step, seconds, ones, (wanted > most) & np.isfinite(wanted)
-        )
+        rate = running / (self.steps * priced.seconds)
+        return self._state(running, rate, priced, ones, (wanted > most) & np.isfinite(wanted))
 
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""
         wanted, most = self._shaped(rate)
-        saturated = wanted >= most / (self.steps * self._step(most, 1.0)[1])
+        saturated = wanted >= most / (self.steps * self._step(most, 1.0).seconds)
 
         def over(batch: np.ndarray) -> np.ndarray:
             """Logarithm of how many more requests finish in a batch than come: then the batch that they keep is
             smaller."""
-            finished = batch / (self.steps * self._step(_when_busy(batch), _busy(batch))[1])
+            finished = batch / (self.steps * self._step(_when_busy(batch), _busy(batch)).seconds)
             return np.asarray(np.log(finished / np.where(saturated, 1.0, wanted)))
 
         batch = np.where(saturated, most, crossing(over, most * SMALLEST, most, saturated))
         busy = np.where(saturated, 1.0, _busy(batch))
-        step, seconds = self._step(np.where(saturated, most, _when_busy(batch)), busy)
-        served = np.where(saturated, most / (self.steps * seconds), wanted)
-        return self._state(batch, served, step, seconds, busy, saturated)
+        priced = self._step(np.where(saturated, most, _when_busy(batch)), busy)
+        served = np.where(saturated, most / (self.steps * priced.seconds), wanted)
+        return self._state(batch, served, priced, busy, saturated)
 
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
         """The load and the largest batch, in one shape with the lengths."""
@@ -125,33 +135,36 @@ class Replica:
     def _seconds(self, step: Amount, prompts: np.ndarray | float) -> np.ndarray:
         return seconds_of(step, self.architecture, self.machine, prompts)
 
-    def _step(self, batch: np.ndarray, busy: Array) -> tuple[Amount, np.ndarray]:
-        """The mean step of a batch, and its seconds; each other replica works in a share `busy` of the time."""
+    def _step(self, batch: np.ndarray, busy: Array) -> _Step:
+        """The mean step of a batch; each other replica works in a share `busy` of the time."""
         if self.prefilled:
             step = self._price(batch, 0.0, busy)
-            return step, self._seconds(step, 0.0)
-        prompts = batch / self.output
-        share = np.minimum(1.0, prompts)
-        alone, mixed = self._price(batch, 0.0, busy), self._price(batch, np.maximum(1.0, prompts), busy)
-        seconds = (1.0 - share) * self._seconds(alone, 0.0) + share * self._seconds(mixed, 1.0)
-        return add([alone.times(1.0 - share), mixed.times(share)]), seconds
+            return _Step(step, self._seconds(step, 0.0), self.machine.parallelism.at_work(batch))
+        joining = np.maximum(1.0, batch / self.output)
+        share = np.minimum(1.0, batch / self.output)
+        alone, mixed = self._price(batch, 0.0, busy), self._price(batch, joining, busy)
+        lone, joined = (1.0 - share) * self._seconds(alone, 0.0), share * self._seconds(mixed, 1.0)
+        at_work = self.machine.parallelism.at_work
+        working = lone * at_work(batch) + joined * at_work(batch + joining * self.prompt)
+        seconds = lone + joined
+        return _Step(add([alone.times(1.0 - share), mixed.times(share)]), seconds, working / seconds)
 
     def _state(
         self,
         batch: np.ndarray,
         rate: np.ndarray,
-        step: Amount,
-        seconds: np.ndarray,
+        priced: _Step,
         busy: np.ndarray,
         saturated: np.ndarray,
     ) -> SteadyState:
+        step, seconds = priced.amount, priced.seconds
         stack = self.machine.stack
         waits = 0.5 if self.prefilled else 0.5 * float(stack.admission_interval) + float(stack.admission_delay)
         first = busy * seconds * waits
         if not self.prefilled:
             first = first + self._seconds(self._price(batch, 1.0, busy), 1.0)
-        joules = joules_of(step, seconds, self.machine) / seconds * busy
-        return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step)
+        joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
+        return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step, priced.working)
 
 
 def _busy(batch: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ class PrefillReplica:
         busy = np.where(alone & ~saturated, wanted * seconds / batch, 1.0)
         load = np.minimum(served * self._seconds(most) / most, MOST_LOAD)
         first = self.alone_s * (1.0 + load / (2.0 * (1.0 - load)))
-        joules = joules_of(step, seconds, self.machine) / seconds * busy
+        working = self.machine.parallelism.at_work(batch * self.prompt)
+        joules = joules_of(step, seconds, self.machine) / seconds * busy * working
         return SteadyState(served, batch, seconds, first, busy, joules, saturated, step)
 
     @property

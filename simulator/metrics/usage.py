@@ -115,6 +115,9 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     slowed = SHARING if machine.contended else POWER
     seconds[slowed] = np.where(longer - waits > 1e-6 * work, longer - waits, 0.0)
     joules, factor = joules_above_idle(whole, rows.busy_s, machine)
+    at_work = _at_work(machine, rows.decoding, rows.prefill)
+    factor = factor * at_work  # the limit is of a chip that works, the sums are the mean of all chips
+    whole, decode = whole.of_chips(at_work), decode.of_chips(at_work)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())
     for into, values in ((total.seconds, seconds), (total.flops, whole.flops), (total.bytes, whole.bytes)):
@@ -131,6 +134,11 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     ):
         into["decode"] = into.get("decode", 0.0) + float(np.sum(of_decode))
         into["prefill"] = into.get("prefill", 0.0) + float(np.sum(all_of - of_decode))
+
+
+def _at_work(machine: Machine, decoding: np.ndarray, prefill: np.ndarray) -> np.ndarray:
+    """Share of the chips that work at a time, in each row."""
+    return np.asarray(machine.parallelism.at_work(decoding + prefill))
 
 
 def _all(values: dict[str, Any], rows: _Rows) -> Any:
@@ -213,16 +221,17 @@ def moved_summary(
         prefill_pairs={w: float(steps.pairs[:, i].sum()) / count for i, w in enumerate(records.windows)},
     )
     found: Moved = {}
-    swapped = {} if swap is None else swap.times(float(steps.swapped_blocks.sum())).bytes
+    blocks = steps.swapped_blocks * _at_work(machine, steps.decoding, steps.prefill_tokens)
+    swapped = {} if swap is None else swap.times(float(blocks.sum())).bytes
     share = machine.parallelism.chips / tokens if tokens else 0.0
     for tier, parts in moved_by_tensor(architecture, precision, machine, batch).items() if tokens else ():
         moved = total.bytes.get(tier, 0.0) - float(swapped.get(tier, 0.0))
         each = moved * share / max(sum(parts.values()), 1e-300)
         found[tier] = {tensor: part * each for tensor, part in parts.items()}
-    for tier, blocks in swapped.items():
-        if blocks:
+    for tier, copied in swapped.items():
+        if copied:
             into = found.setdefault(tier, {})
-            into["kv"] = into.get("kv", 0.0) + float(blocks) * share
+            into["kv"] = into.get("kv", 0.0) + float(copied) * share
     return found
 
 

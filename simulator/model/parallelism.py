@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from simulator.errors import Problem, Where
 from simulator.model.operation import Array, Collective
 
@@ -45,6 +47,11 @@ class Parallelism:
     def expert_tp(self) -> float:
         """Chips that share one expert's width."""
         return self.tp * self.dp / self.ep
+
+    def at_work(self, tokens: Array) -> Array:
+        """Share of the stages that work at a time in steps of so many tokens: with fewer than pp the others wait, and
+        neither multiply nor read."""
+        return np.minimum(1.0, np.maximum(tokens, 1.0) / self.pp)
 
     def __str__(self) -> str:
         """'tp8', 'tp4 pp2', 'dp8 ep8', 'dp144 ep144 +32'; a single chip is 'tp1'."""

@@ -144,7 +144,7 @@ def _summaries(case: Case, state: SteadyState, output: np.ndarray) -> Iterator[d
         "energy_per_output_token_j": np.where(tokens > 0, power / np.maximum(tokens, 1e-300), nothing),
         "cost_per_mtok_usd": money,
         "bound_by": bounds[np.where(idle, -1, most)],
-        "mbu": moved / state.step_s * state.busy / float(machine.memory.bandwidth),
+        "mbu": moved / state.step_s * state.busy * state.working / float(machine.memory.bandwidth),
     }
     listed = [value.tolist() if isinstance(value, np.ndarray) else value for value in columns.values()]
     for row in zip(*listed, strict=True):

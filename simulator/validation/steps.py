@@ -43,4 +43,5 @@ def step_costs(
     ]
     step = mean_step(architecture, precision, machine, *columns)
     seconds = seconds_of(step, architecture, machine, columns[2])
-    return seconds, seconds * float(machine.profile.chip.power.idle) + joules_of(step, seconds, machine)
+    working = machine.parallelism.at_work(columns[0] + columns[2] * columns[3])
+    return seconds, seconds * float(machine.profile.chip.power.idle) + working * joules_of(step, seconds, machine)
