@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from simulator.cost.machine import Machine
+from simulator.cost.mean_step import mean_step, seconds_of
 from simulator.errors import ScenarioError
 from simulator.hardware.catalogue import Catalogue
 from simulator.hardware.profile import check_profile
+from simulator.model.number_format import Precision
+from simulator.model.parallelism import Parallelism
+from simulator.model.zoo import load_model
 from simulator.scenario import parts_of
+from simulator.stack.stack import Stacks
 from simulator.study.axes import Ends, points
 from simulator.study.evaluation import Evaluation
 from simulator.study.flagship import TASKS, names, regenerate
@@ -88,3 +94,34 @@ def test_a_tier_of_the_chip_and_of_the_node_under_one_name_is_refused() -> None:
         update={"node": h100.node.model_copy(update={"memory": (*h100.node.memory, h100.chip.main_memory)})}
     )
     assert any("both have a tier hbm" in problem.what for problem in check_profile(two))
+
+
+def test_the_limits_are_liminal_s() -> None:
+    """LIMINAL's tokens a second of Llama-3.1-405B for one user at 4,096 tokens: 86, 290 and 776 on 8, 32 and 128 chips.
+    Beyond eight chips ours are lower, as key-value projections are copied there, which it cuts further."""
+    cases = Path(find_study("dram-or-sram-limits")).parent / "cases"
+    profile, stack = Catalogue([cases]).load("liminal-hbm3"), Stacks([cases]).load("liminal-2025")
+    for chips, published, below in ((8, 86, 0.01), (32, 290, 0.03), (128, 776, 0.09)):
+        each = stack.layer_overhead if chips == 8 else stack.layer_overhead.range[1]  # type: ignore[index]
+        machine = Machine(profile, stack.model_copy(update={"layer_overhead": each}), Parallelism(tp=chips))
+        model, precision = load_model("llama-3.1-405b"), Precision("fp8", "fp8")
+        seconds = seconds_of(mean_step(model, precision, machine, 1.0, 4096.0), model, machine, 0.0)
+        assert -below < 1.0 / seconds[0] / published - 1.0 < 0.01
+
+
+def test_the_sram_machines_answer_one_user_as_fast_as_measured() -> None:
+    """Tokens a second of users alone, as published: one number of each stack is fitted to them, none for a model."""
+    known = (
+        ("groq-lpu-576", "llama-2-70b", Parallelism(tp=8, pp=72), 241),
+        ("groq-lpu-576", "llama-3.1-70b", Parallelism(tp=8, pp=72), 276),  # 3.3, of the same shape
+        ("groq-lpu-576", "llama-3.1-8b", Parallelism(tp=8, pp=8), 750),
+        ("groq-lpu-576", "gpt-oss-120b", Parallelism(tp=8, pp=36), 476),
+        ("cerebras-cs3-4", "llama-3.1-70b", Parallelism(pp=4), 450),
+        ("cerebras-cs3-4", "llama-3.1-8b", Parallelism(), 1800),
+    )
+    for hardware, name, layout, published in known:
+        profile, model = Catalogue([]).load(hardware), load_model(name)
+        machine = Machine(profile, Stacks([]).load(profile.default_stack), layout)
+        step = mean_step(model, Precision("fp8", "fp16"), machine, 1.0, 1024.0)
+        measured = 1.0 / seconds_of(step, model, machine, 0.0)[0] / published
+        assert 0.75 < measured < 1.35, name
