@@ -15,6 +15,7 @@ from simulator.validation.closed_loop import simulate
 from simulator.validation.deployment import METRICS, Deployments, Habits, Loop, PoolLoop, ServingRow, layout
 from simulator.validation.fit import fit, questions
 from simulator.validation.kinds import kind_of
+from simulator.validation.pools import simulate as simulate_pools
 from simulator.validation.rows import Reason, RefusedError
 from simulator.validation.serving import Serving
 from simulator.validation.stack_numbers import Prior, exchanged
@@ -179,6 +180,67 @@ def test_pools_run_in_the_engine(tmp_path: Path) -> None:
     assert row(**{**sides, "metric": "ttft_ms"}).apart  # no batch
     nameless = {**sides, "metric": "ttft_ms", "decode_batch_size": "4", "prefill_tp_size": ""}
     assert isinstance(Serving().ask(row(**nameless)), Reason)
+
+
+KIMI = {
+    "model": "moonshotai/Kimi-K2.5",
+    "hardware": "gb200-nvl72",
+    "note": "measured 2026-03-07; gemm nvfp4, moe nvfp4; batch is the client concurrency",
+    "mode": "disagg",
+    "attention_dp": "",
+    "output_len": "64",
+    "prefill_num_workers": "1",
+    "decode_num_workers": "2",
+}
+
+
+def pooled(prefill: str, decode: str, batch: str, **change: str) -> ServingRow:
+    """`prefill` and `decode`: tp, dp and ep."""
+    names = [f"{side}_{name}_size" for side in ("prefill", "decode") for name in ("tp", "attention_dp", "moe_ep")]
+    degrees = dict(zip(names, [*prefill.split(), *decode.split()], strict=True))
+    return row(**KIMI | degrees | {"decode_batch_size": batch} | change)
+
+
+def pools_of(*rows: ServingRow) -> list[PoolLoop]:
+    found = [Deployments().pools(each) for each in rows]
+    return [each for each in found if isinstance(each, PoolLoop)]
+
+
+def test_pools_of_vllm_count_data_parallel_ranks_as_tp() -> None:
+    wide, narrow, other = pools_of(
+        pooled("4 1 4", "16 1 16", "256"),
+        pooled("4 1 4", "4 1 4", "8"),
+        pooled("4 1 4", "4 1 4", "8", engine="trtllm 1.1.0-dev.2"),
+    )
+    assert wide.prefill.machine.parallelism == narrow.prefill.machine.parallelism == Parallelism(dp=4, ep=4)
+    assert (wide.decode.machine.parallelism, wide.clients) == (Parallelism(dp=16, ep=16), 512)
+    assert narrow.decode.machine.parallelism == other.prefill.machine.parallelism == Parallelism(tp=4, ep=4)
+
+
+def test_captured_graphs_hold_a_power_of_two_and_the_rest_stand_in_line() -> None:
+    few, full = (
+        pooled("1 4 4", "4 1 4", batch, id=batch, engine="trtllm 1.1.0-dev.2", metric="ttft_ms")
+        for batch in ("8", "11")
+    )
+    (alone,) = simulate_pools(pools_of(few)).values()
+    beside = simulate_pools(pools_of(few, full))
+    assert alone == beside["8"]  # eight of eight decode, in a recipe for eight
+    assert isinstance(beside["11"], float)
+    assert isinstance(alone, float)
+    (slow,) = simulate_pools(pools_of(pooled("1 4 4", "4 1 4", "11", engine="trtllm 1.1.0-dev.2"))).values()
+    assert isinstance(slow, float)
+    line = 3 / 8 * 63 * slow  # three of eleven wait for an answer of one of the eight
+    assert beside["11"] - alone == pytest.approx(line, rel=0.4)
+
+
+def test_a_lone_prompt_is_cut_over_no_ranks_and_pays_for_no_others() -> None:
+    """One client against as many as there are ranks, and against tensor parallelism."""
+    lone, four, together = (
+        simulate_pools(pools_of(pooled(prefill, "4 1 4", batch, engine="trtllm", metric="ttft_ms", **worker))).values()
+        for worker in [{"decode_num_workers": "1", "input_len": "8192"}]
+        for prefill, batch in (("1 4 4", "1"), ("1 4 4", "4"), ("4 1 1", "1"))
+    )
+    assert 0 < max(together) < max(lone) < max(four)
 
 
 def test_checkpoints_are_what_was_published() -> None:

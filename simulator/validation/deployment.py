@@ -29,6 +29,14 @@ ATTENTION_CUT = ("vllm 0.17", "vllm 0.18")
 """Engines whose rows state data-parallel attention and had it cut: their measurements stand under attention_dp = 1
 too."""
 
+WIDEST = 8
+"""Most chips over which a recipe cuts the attention: a wider decode pool has data-parallel attention, whose ranks its
+rows count as TP (vLLM's recipes for Kimi-K2.5 on GB200, dep4-dep16, NVIDIA/srt-slurm)."""
+
+PROMPTS_WHOLE = "vllm"
+"""Engine whose recipes serve prompts with data-parallel attention over all chips of the experts, which its rows count
+as TP (the same recipes)."""
+
 _FORMATS = re.compile(r"gemm (\S*), moe (\S*);")
 _DATE = re.compile(r"measured (\S+);")
 
@@ -92,6 +100,8 @@ class Habits:
     memory  share of a chip's memory for weights and cache
     free    share of what the weights leave of it for the cache
     drafts  tokens that a speculative step checks beside the next one
+    handover  seconds in which a prompt's cache is announced and fetched from pool to pool, beside its bytes
+    powers  a worker that decodes alone holds a power of two of sequences, for which it captured a graph
     """
 
     chunk: float
@@ -103,6 +113,8 @@ class Habits:
     memory: float
     free: float
     drafts: int
+    handover: float = 0.0
+    powers: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,14 +141,25 @@ class PoolLoop:
     assumed: str = ""
 
     @property
-    def configuration(self) -> tuple[object, ...]:
-        """What rows of one run have in common."""
+    def decoding(self) -> Loop:
+        """A worker that decodes, with its part of the clients: its time per output token in closed form."""
+        each = max(1.0, self.clients / self.decode.workers)
+        lengths = float(self.input_tokens), float(self.output_tokens)
+        return Loop(self.row, self.architecture, self.decode.machine, self.precision, each, *lengths, self.habits)
+
+    @property
+    def deployment(self) -> tuple[object, ...]:
+        """What runs of one recipe have in common."""
         sides = [
             (side.machine.profile.name, side.machine.stack.name, side.machine.parallelism, side.workers)
             for side in (self.prefill, self.decode)
         ]
-        lengths = self.input_tokens, self.output_tokens, self.clients
-        return self.architecture.name, self.precision, *sides, *lengths, self.habits
+        return self.architecture.name, self.precision, *sides, self.input_tokens, self.output_tokens, self.habits
+
+    @property
+    def configuration(self) -> tuple[object, ...]:
+        """What rows of one run have in common."""
+        return *self.deployment, self.clients
 
 
 @dataclass(frozen=True)
@@ -211,7 +234,8 @@ class Deployments(Interpreter):
         if decode.habits.drafts:
             raise RefusedError("speculative decoding in a pool of its own")
         tp, dp, ep = map(int, degrees)
-        parallelism = Parallelism(tp=tp, dp=dp, ep=ep)
+        cut = dp == 1 and not (row.engine.startswith(PROMPTS_WHOLE) and tp == ep)
+        parallelism = Parallelism(tp=tp, dp=dp, ep=ep) if cut or dp > 1 else Parallelism(dp=tp, ep=ep)
         problems = parallelism.check(decode.architecture)
         profile = decode.machine.profile
         if problems or parallelism.chips > profile.node.chips:
@@ -259,7 +283,7 @@ def layout(row: ServingRow) -> tuple[Parallelism, float]:
         if not degrees or not batch:
             raise RefusedError("layout or batch of the decode pool not stated")
         tp, dp, ep = map(int, degrees)
-        return Parallelism(tp=tp, dp=dp, ep=ep), batch[0]
+        return Parallelism(tp=tp, dp=dp, ep=ep) if tp <= WIDEST else Parallelism(dp=tp * dp, ep=ep), batch[0]
     stated = _numbers(row, "n_chips", "tp", "moe_tp", "moe_ep", "concurrency_or_batch")
     ranks = _numbers(row, "attention_dp") if row.public else [1.0]
     if not stated or not ranks or min(stated[:4]) < 1:
@@ -297,10 +321,11 @@ def habits(row: ServingRow, architecture: Architecture, parallelism: Parallelism
     fitting = [
         entry
         for entry in aliases.longest("loops", **names)
-        if fnmatchcase(str(parallelism), entry["layout"] or "*") and clients >= float(entry["clients"])
+        if fnmatchcase(str(parallelism), entry["layout"] or "*") and max(1.0, clients) >= float(entry["clients"])
     ]
     entry = max(fitting, key=lambda e: ([len(e[name]) for name in (*names, "layout")], float(e["clients"])))
     # With data-parallel attention the recipes of speculative runs draft one token.
     drafts = int(entry["drafts"]) if parallelism.dp == 1 else min(int(entry["drafts"]), 1)
-    numbers = {name: float(entry[name]) for name in ("chunk", "poll", "held", "spare", "kept", "memory", "free")}
-    return Habits(mixed=entry["mixed"] == "yes", drafts=drafts, **numbers)
+    named = ("chunk", "poll", "held", "spare", "kept", "memory", "free", "handover")
+    numbers = {name: float(entry[name]) for name in named}
+    return Habits(mixed=entry["mixed"] == "yes", drafts=drafts, powers=entry["powers"] == "yes", **numbers)

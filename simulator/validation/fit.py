@@ -25,7 +25,7 @@ from simulator.quantity import format_quantity, in_si
 from simulator.stack.parameters import on_one_chip
 from simulator.stack.stack import Stacks
 from simulator.validation.closed_loop import simulate
-from simulator.validation.deployment import Loop
+from simulator.validation.deployment import Loop, PoolLoop
 from simulator.validation.kinds import kind_of
 from simulator.validation.predict import predict
 from simulator.validation.question import Interpreter, Question
@@ -82,7 +82,7 @@ def questions(
     judged = verdicts()
     rows = [row for row in known if not (row.apart or row.id in judged)]
     rows = [row for row in rows if not metrics or row.metric in metrics]
-    asked = (source.ask(row) for row in rows if row.hardware in chips and source.place(row)[1] == stack)
+    asked = (_closed(source.ask(row)) for row in rows if row.hardware in chips and source.place(row)[1] == stack)
     found = [q for q in asked if isinstance(q, Question | Loop) and q.machine.stack.name == stack]
     loads = surrogates(q.load for q in found if isinstance(q, Question) and q.load)
     plain = _seconds([q for q in found if not _is_run(q)])
@@ -137,6 +137,11 @@ def leave_one_out(asked: Sequence[Asked], found: Fit, prior: Prior = WEAK, runs:
         errors.append(runs.errors([q for q in asked if q.architecture.name == model], numbers[-1]))
     ranges = {path: (min(n[path] for n in numbers), max(n[path] for n in numbers)) for path in found.numbers}
     return LeftOut(np.concatenate(errors), ranges)
+
+
+def _closed(asked: Asked | PoolLoop | Reason) -> Asked | PoolLoop | Reason:
+    """Of two pools, the closed form of the one that decodes."""
+    return asked.decoding if isinstance(asked, PoolLoop) and asked.row.metric == "tpot_ms" else asked
 
 
 def _is_run(asked: Asked) -> TypeGuard[Question]:

@@ -58,19 +58,23 @@ def chips_in(hardware: str) -> int | None:
 def with_experts(architecture: Architecture, row: Row) -> Architecture:
     """The model as the row runs it: "6 experts" for a token instead of its own number."""
     found = _EXPERTS.search(row.parallelism)
-    if not found or not any(isinstance(layer.ffn, MoEFFN) for layer in architecture.layers):
+    if not found:
         return architecture
-    count = int(found[1])
-
-    def with_count(ffn: FFN | None) -> FFN | None:
-        return replace(ffn, top_k=count) if isinstance(ffn, MoEFFN) else ffn
-
-    layers = tuple(replace(layer, ffn=with_count(layer.ffn)) for layer in architecture.layers)
+    changed = with_top_k(architecture, lambda _: int(found[1]))
     return (
         architecture
-        if layers == architecture.layers
-        else replace(architecture, name=f"{architecture.name} with {count} experts", layers=layers)
+        if changed.layers == architecture.layers
+        else replace(changed, name=f"{architecture.name} with {found[1]} experts")
     )
+
+
+def with_top_k(architecture: Architecture, count: Callable[[int], int]) -> Architecture:
+    """The model with count(its own number) experts for a token."""
+
+    def changed(ffn: FFN | None) -> FFN | None:
+        return replace(ffn, top_k=count(ffn.top_k)) if isinstance(ffn, MoEFFN) else ffn
+
+    return replace(architecture, layers=tuple(replace(layer, ffn=changed(layer.ffn)) for layer in architecture.layers))
 
 
 def placed(
