@@ -8,6 +8,10 @@ import pytest
 
 from simulator.scenario import Scenario
 from simulator.serve import run
+from simulator.validation.predict import READINGS, predict
+from simulator.validation.question import Interpreter
+from simulator.validation.rows import measurements
+from simulator.validation.steps import Step
 from simulator.yaml_source import parse_yaml, validate
 
 SCENARIO = """
@@ -83,3 +87,20 @@ def test_70b_models_alone_on_four_gpus(
     tolerance = 0.20 if (stack, hardware) == ("vllm-2024", "h100-sxm-8") else 0.15
     summary = alone(model, hardware, stack, 4, "fp16", tokens, tokens)
     assert summary["e2el_mean_ms"] / 1e3 == pytest.approx(latency_s, rel=tolerance), row
+
+
+@pytest.mark.parametrize(("row", "turns", "prompts"), [("FT-0068", 3, 16), ("FT-0071", 4, 16), ("FT-0105", 3, 1)])
+def test_a_static_batch_fills_and_drains_the_stages_of_fastertransformer(row: str, turns: int, prompts: int) -> None:
+    """Parts of 2,048 tokens pass three stages, m + 2 turns of a stage; decode steps are too small to be cut."""
+    rows = {each.id: each for each in measurements()}
+    asked = Interpreter().ask(rows[row])
+    stages = asked.machine.parallelism.pp
+    first, rest = READINGS[asked.reading].parts(asked)
+    if stages == 1:
+        assert first == (1.0, Step(prompts=asked.batch, length=asked.input_tokens))
+        return
+    assert first == (pytest.approx(turns / stages), Step(prompts=stages * prompts, length=asked.input_tokens))
+    assert rest == (asked.output_tokens - 1, Step(decoding=stages * asked.batch, context=asked.context))
+    seconds = predict([asked])[row]
+    assert isinstance(seconds, float)
+    assert seconds == pytest.approx(rows[row].value, rel=0.15)

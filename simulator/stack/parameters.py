@@ -170,6 +170,11 @@ class Parameters(Block):
     host_norm: Order = Field(
         Known(4.0), description="p of the p-norm that joins the device's time and `host_floor`: 1 adds."
     )
+    micro_batch: Ratio | None = Field(
+        None,
+        description="Tokens of a micro-batch: a static batch is halved until its parts, one after the other through "
+        "the stages of a pipeline, hold no more; absent: it is cut into as many as there are stages, always.",
+    )
     admission_interval: Order = Field(
         Known(1.0),
         description="Steps from one look at waiting requests to the next, a whole number: prompts wait for batches.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil, log2
 
 import numpy as np
 
@@ -48,12 +49,25 @@ def _decode(q: Question) -> Step:
 
 def _whole_batch(q: Question) -> Parts:
     """The prompts put out the first token, so output - 1 decode steps are left."""
-    first: Parts = [(1.0, _prompts(q))] if q.input_tokens else [(1.0, _decode(q))]
-    return first + ([(q.output_tokens - 1, _decode(q))] if q.output_tokens > 1 else [])
+    first = [_at_once(q, 1.0, _prompts(q) if q.input_tokens else _decode(q))]
+    return first + ([_at_once(q, q.output_tokens - 1, _decode(q))] if q.output_tokens > 1 else [])
 
 
 def _phase(q: Question) -> Parts:
-    return [(q.output_tokens, _decode(q))] if q.output_tokens else [(1.0, _prompts(q))]
+    return [_at_once(q, q.output_tokens, _decode(q)) if q.output_tokens else _at_once(q, 1.0, _prompts(q))]
+
+
+def _at_once(q: Question, count: float, step: Step) -> tuple[float, Step]:
+    """`count` steps of a static batch on s stages, which is halved while a part holds more tokens than the stack's
+    `micro_batch`: m parts pass in m + s - 1 turns of a stage. A step as it is priced is s turns of 1/s of its batch.
+    """
+    stages, most = q.machine.parallelism.pp, q.machine.stack.micro_batch
+    if stages == 1 or most is None:
+        return count, step
+    parts = 2.0 ** max(0, ceil(log2((step.decoding + step.prompts * step.length) / float(most))))
+    batch = stages / parts
+    same = replace(step, decoding=step.decoding * batch, prompts=step.prompts * batch)
+    return count * (parts + stages - 1) / stages, same
 
 
 def _one_prompt(q: Question) -> Step:
@@ -79,7 +93,7 @@ READINGS: dict[str, Reading] = {
     "user_rate": Reading(lambda q: [(1.0, _decode(q))], lambda q, t: 1.0 / t),
     # the prompts of a batch in one step, of one sequence alone, of one user, of all users one after the other;
     # prompt tokens per second
-    "prefill": Reading(lambda q: [(1.0, _prompts(q))], lambda q, t: t),
+    "prefill": Reading(lambda q: [_at_once(q, 1.0, _prompts(q))], lambda q, t: t),
     "first": Reading(lambda q: [(1.0, _one_prompt(q))], lambda q, t: t),
     "prefill_one": Reading(lambda q: [(1.0, _one_prompt(q))], lambda q, t: t),
     "prefill_serial": Reading(lambda q: [(q.batch, _one_prompt(q))], lambda q, t: t),
