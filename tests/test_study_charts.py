@@ -20,3 +20,19 @@ def test_lines_that_are_means_say_over_what(values: int, said: str) -> None:
     figure = draw_metrics(table, ["traffic.concurrency", "model.ffn[0].width"], ["tpot_mean_ms"])
     assert figure is not None
     assert figure.axes[0].get_xlabel() == said
+
+
+def test_more_machines_and_models_than_lines_are_rows() -> None:
+    machines, models = [f"machine {i}" for i in range(5)], [f"model {i}" for i in range(4)]
+    rows = [
+        (1.0 + i + 10 * j * x, m, o, x) for i, m in enumerate(machines) for j, o in enumerate(models) for x in (1, 8)
+    ]
+    table = pd.DataFrame(rows, columns=["tpot_mean_ms", "machine", "model", "traffic.concurrency"])
+    fig = draw_metrics(table, ["traffic.concurrency"], ["tpot_mean_ms"])
+    assert fig is not None
+    ax = fig.axes[0]
+    named = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert named[:7] == ["model 0", *machines, "model 1"]
+    assert len(ax.collections) == len(machines) * len(models)
+    assert sorted({len(dots.get_offsets()) for dots in ax.collections}) == [2]
+    assert fig.get_supxlabel() == "Dots from small to large: requests in flight: 1, 8"

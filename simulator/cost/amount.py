@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ COMPUTE, NETWORK, OVERHEAD = "compute", "network", "overhead"
 @dataclass(frozen=True)
 class Amount:
     """seconds: share of time by bound (compute, a tier, network, overhead), which add up to the operation's time.
-    flops: by compute format. bytes: by tier. sent: bytes over the fabric. All of one chip; values may be arrays."""
+    flops: by compute format. bytes: by tier. sent: bytes over the fabric, by pattern of the message. All of one chip;
+    crossed: bytes from one half of the replica's chips to the other (bisection.py). Values may be arrays."""
 
     seconds: dict[str, Array] = field(default_factory=dict)
     flops: dict[str, Array] = field(default_factory=dict)
     bytes: dict[str, Array] = field(default_factory=dict)
-    sent: Array = 0.0
+    sent: dict[str, Array] = field(default_factory=dict)
+    crossed: Array = 0.0
 
     def times(self, factor: Array) -> Amount:
         """The same, `factor` times."""
@@ -30,8 +32,7 @@ class Amount:
 
     def of_chips(self, share: Array) -> Amount:
         """The mean of chips of which a share does that work at a time: less work in the same time."""
-        worked = self.times(share)
-        return Amount(self.seconds, worked.flops, worked.bytes, worked.sent)
+        return replace(self.times(share), seconds=self.seconds)
 
     def at(self, index: np.ndarray) -> Amount:
         """The entries of a table at these places; a number that is no table holds for every place."""
@@ -42,7 +43,8 @@ class Amount:
             {name: change(value) for name, value in self.seconds.items()},
             {name: change(value) for name, value in self.flops.items()},
             {name: change(value) for name, value in self.bytes.items()},
-            change(self.sent),
+            {name: change(value) for name, value in self.sent.items()},
+            change(self.crossed),
         )
 
     @property
@@ -56,13 +58,15 @@ def add(amounts: Iterable[Amount]) -> Amount:
     seconds: dict[str, Array] = {}
     flops: dict[str, Array] = {}
     moved: dict[str, Array] = {}
-    sent: Array = 0.0
+    sent: dict[str, Array] = {}
+    crossed: Array = 0.0
     for amount in amounts:
-        for total, part in ((seconds, amount.seconds), (flops, amount.flops), (moved, amount.bytes)):
+        parts = (seconds, amount.seconds), (flops, amount.flops), (moved, amount.bytes), (sent, amount.sent)
+        for total, part in parts:
             for name, value in part.items():
                 total[name] = total.get(name, 0.0) + value
-        sent = sent + amount.sent
-    return Amount(seconds, flops, moved, sent)
+        crossed = crossed + amount.crossed
+    return Amount(seconds, flops, moved, sent, crossed)
 
 
 def norm(a: Array, b: Array, p: float) -> Array:

@@ -10,11 +10,12 @@ from math import ceil
 import numpy as np
 
 from simulator.cost.amount import NETWORK, Amount
+from simulator.cost.bisection import crossing, sent
 from simulator.cost.grid import axis_by_axis, winding_ring, winds
 from simulator.cost.machine import Machine
 from simulator.cost.phase import Phase
 from simulator.cost.scale_out import spanning
-from simulator.cost.switch import PASSES, kernels, ring
+from simulator.cost.switch import kernels, ring
 from simulator.errors import CapacityError
 from simulator.hardware.fabric import Fabric
 from simulator.hardware.profile import Node, Profile
@@ -39,8 +40,9 @@ def collective(operation: Collective, machine: Machine) -> Amount:
     busiest = replace(operation, bytes=operation.bytes * operation.load)
     seconds = group_seconds(busiest, machine.profile, machine.stack.collectives)
     seconds = np.where(np.asarray(operation.bytes) > 0, seconds, 0.0)
-    sent = operation.bytes * (PASSES.get(operation.pattern, n / (n - 1)) * (n - 1) / n)
-    return Amount({NETWORK: seconds}, {}, {}, sent).times(operation.repeat)
+    moved = {operation.pattern: sent(operation) * operation.taking}
+    passing = crossing(operation, machine.parallelism.chips) * operation.taking
+    return Amount({NETWORK: seconds}, sent=moved, crossed=passing).times(operation.repeat)
 
 
 def group_seconds(operation: Collective, profile: Profile, software: Collectives) -> Array:

@@ -23,7 +23,7 @@ def joules_by_component(amount: Amount, machine: Machine) -> dict[str, Array]:
         if energy is not None:
             joules[tier] = moved * float(energy)
     if power.link is not None:
-        joules[NETWORK] = amount.sent * float(power.link)
+        joules[NETWORK] = sum(amount.sent.values(), 0.0) * float(power.link)
     return joules
 
 

@@ -15,7 +15,7 @@ from simulator.stack.parameters import Collectives
 def winds(n: int, fabric: Fabric) -> bool:
     """Whether a ring through all n chips winds through two axes or more: their number is even, or the axes close."""
     whole = fabric.wrap and prod(fabric.axes or ()) == n
-    return len(_axes(n, fabric.axes or (n,))) > 1 and (n % 2 == 0 or whole)
+    return len(block_of(n, fabric.axes or (n,))) > 1 and (n % 2 == 0 or whole)
 
 
 def winding_ring(pattern: str, size: Array, n: int, fabric: Fabric, software: Collectives) -> Phase:
@@ -44,7 +44,7 @@ def axis_by_axis(pattern: str, size: Array, n: int, fabric: Fabric, software: Co
     all links work at once. All-to-all is bound by the bisection of its longest axis: half of S crosses it for each of
     n/2 chips, a/4 * S / B on a line, a/8 in a ring.
     """
-    axes = _axes(n, fabric.axes or (n,))
+    axes = block_of(n, fabric.axes or (n,))
     bandwidth = _link(fabric) * float(software.bandwidth)
     round_ring = 2.0 * float(software.ring_bandwidth or software.bandwidth) / float(software.bandwidth)
     hop = hop_latency(fabric, software)
@@ -67,7 +67,7 @@ def axis_by_axis(pattern: str, size: Array, n: int, fabric: Fabric, software: Co
     return Phase(PASSES[pattern] * hops * hop, PASSES[pattern] * share * size / bandwidth)
 
 
-def _axes(n: int, whole: tuple[int, ...]) -> tuple[int, ...]:
+def block_of(n: int, whole: tuple[int, ...]) -> tuple[int, ...]:
     """The axes that a group of n chips takes: whole axes where they multiply to n, else the squarest block."""
     for count in range(1, len(whole) + 1):
         for chosen in combinations(whole, count):

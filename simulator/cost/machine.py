@@ -188,8 +188,9 @@ class Machine:
 
     @property
     def cores(self) -> int:
-        """CPU cores that meet at the barriers of a layer."""
-        return (self.threads or int(self.profile.chip.matrix.units)) * self.parallelism.chips
+        """CPU cores that meet at the barriers of a layer: of the sockets of a node that share its matrices."""
+        sockets = min(self.parallelism.tp, self.profile.node.chips)
+        return (self.threads or int(self.profile.chip.matrix.units)) * sockets
 
     @property
     def working(self) -> float:

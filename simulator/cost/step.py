@@ -192,7 +192,7 @@ def _is_of_layers(operation: Operation) -> bool:
 def _slower(amount: Amount, factor: float) -> Amount:
     """The same work in `factor` times the time."""
     seconds = {name: value * factor for name, value in amount.seconds.items()}
-    return Amount(seconds, amount.flops, amount.bytes, amount.sent)
+    return replace(amount, seconds=seconds)
 
 
 def per_layer(architecture: Architecture, precision: Precision, machine: Machine, tokens: Array = 1.0) -> Amount:

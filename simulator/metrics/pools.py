@@ -9,6 +9,7 @@ import numpy as np
 
 from simulator.engine.link import LinkLimits
 from simulator.engine.records import RequestRecords, TransferRecords
+from simulator.metrics.messages import messages_together
 from simulator.provenance import weakest
 
 ROLES = ("prefill", "decode")
@@ -62,6 +63,7 @@ def together(pools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             tier: _sum([pool["moved_per_output_token_b"].get(tier, {}) for pool in pools])
             for tier in dict.fromkeys(tier for pool in pools for tier in pool["moved_per_output_token_b"])
         },
+        "messages": messages_together([pool["messages"] or {} for pool in pools]) or None,
         "bound_by": _sum(
             [
                 {name: share * weight / sum(busy) for name, share in (pool["bound_by"] or {}).items()}

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cost.amount import OVERHEAD, Amount, add
+from simulator.cost.amount import NETWORK, OVERHEAD, Amount, add
 from simulator.cost.energy import joules_above_idle
 from simulator.cost.host import HOST
 from simulator.cost.machine import Machine
 from simulator.cost.moved import Moved, moved_by_tensor
 from simulator.cost.step import StepCost
 from simulator.engine.records import RunRecords, SegmentRecords
+from simulator.metrics.messages import message_summary
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.operation import Batch
@@ -34,13 +35,15 @@ PHASES = ("prefill", "decode")
 @dataclass
 class Usage:
     """Sums over a run, per chip and added over replicas. Seconds and joules by component; FLOPs by format, bytes by
-    tier; `phase` holds the same for prefill and decode apart."""
+    tier, those sent by pattern; crossed: of a replica; `phase` holds the same for prefill and decode apart."""
 
     busy_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     joules: dict[str, float] = field(default_factory=dict)
     flops: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, float] = field(default_factory=dict)
+    sent: dict[str, float] = field(default_factory=dict)
+    crossed: float = 0.0
     phase_s: dict[str, float] = field(default_factory=dict)
     phase_joules: dict[str, float] = field(default_factory=dict)
     phase_flops: dict[str, float] = field(default_factory=dict)
@@ -120,7 +123,13 @@ def _add_block(total: Usage, rows: _Rows, cost: StepCost, machine: Machine) -> N
     whole, decode = whole.of_chips(at_work), decode.of_chips(at_work)
     share = np.where(rows.prefill > 0, decode.total_seconds / np.maximum(work, 1e-300), 1.0)
     total.busy_s += float(rows.busy_s.sum())
-    for into, values in ((total.seconds, seconds), (total.flops, whole.flops), (total.bytes, whole.bytes)):
+    total.crossed += float(np.sum(whole.crossed))
+    for into, values in (
+        (total.seconds, seconds),
+        (total.flops, whole.flops),
+        (total.bytes, whole.bytes),
+        (total.sent, whole.sent),
+    ):
         for name, value in values.items():
             into[name] = into.get(name, 0.0) + float(np.sum(value))
     for name, value in joules.items():
@@ -184,6 +193,7 @@ def usage_summary(
             **{phase: total.phase_joules.get(phase, 0.0) * chips for phase in PHASES},
             "idle": above,
         },
+        "messages": _messages(total, machine, span, output_tokens) if chips > 1 and output_tokens else None,
         "bound_by": {name: value / busy for name, value in total.seconds.items() if value > 0} if busy else None,
         "roofline": {
             "peak_flops": max(_used_peaks(total, peaks), default=max(peaks.values())) * chips,
@@ -199,6 +209,13 @@ def usage_summary(
             ],
         },
     }
+
+
+def _messages(total: Usage, machine: Machine, span: float, output_tokens: int) -> dict[str, float]:
+    work = Amount(sent=dict(total.sent), crossed=total.crossed)
+    network = total.seconds.get(NETWORK, 0.0)
+    found = message_summary(work, network, total.busy_s, span, float(output_tokens), machine)
+    return {name: float(value) for name, value in found.items()}
 
 
 def moved_summary(

@@ -269,7 +269,10 @@ class Architecture:
         for use in self.heads:
             outputs, times = share.outputs * use.share(batch.outputs), use.times(batch.outputs)
             operations.append(Matmul("head", outputs, columns, hidden, stored, tensor, 1.0, times))
-        return operations
+        if parallelism.dp == 1:
+            return operations
+        taking = copies / parallelism.dp
+        return [replace(o, taking=taking) if isinstance(o, Collective) and not o.of_all else o for o in operations]
 
     def _layer(
         self,

@@ -140,7 +140,9 @@ class Collective:
     of `group` chips hands to the next). `stride`: the members are every stride-th of the replica's chips, which fill
     one machine after the other; as many groups as that leaves room for talk at the same time. `chosen`: of an
     all-to-all of tokens to experts, how many a token chooses, where a rank and a machine get it once whatever it chose
-    there; 0: they get a copy for each. `load`: bytes of the busiest chip over the mean one's."""
+    there; 0: they get a copy for each. `load`: bytes of the busiest chip over the mean one's. `of_all`: made of the
+    tokens of all data-parallel copies, not of each one's own; `taking`: share of these copies that take part, where a
+    batch has fewer tokens than there are."""
 
     name: str
     pattern: str  # all_reduce | all_gather | reduce_scatter | all_to_all | send_receive
@@ -151,6 +153,8 @@ class Collective:
     row_bytes: float = 0.0  # of one token's vector, where the message is made of such
     chosen: float = 0.0
     load: float = 1.0
+    of_all: bool = False
+    taking: Array = 1.0
 
 
 Operation = Matmul | Attention | Stream | Gather | Vector | Collective

@@ -34,6 +34,11 @@ NAMES = {
     "requests_per_s_per_replica": "Requests of a replica (1/s)",
     "mfu": "MFU (share of peak FLOP/s)",
     "mbu": "MBU (share of peak bandwidth)",
+    "link_bytes_per_output_token": "Sent by all chips for an output token (B)",
+    "bisection_bytes_per_output_token": "Across the middle for an output token (B)",
+    "bisection_utilisation": "Busy middle of the fabric (share of peak)",
+    "network_share": "Waiting for messages (share of a step)",
+    "network_energy_per_output_token_j": "Messages' energy per output token (J)",
 }
 SI = {"latency": "s", "bandwidth": "B/s", "link": "B/s", "capacity": "B", "iops": "1/s", "clock": "Hz"}
 WORDS = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "End to end latency"}

@@ -9,6 +9,7 @@ import numpy as np
 
 from simulator.report import canvas
 from simulator.report.columns import label
+from simulator.report.study_rows import draw_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,8 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     """A panel for each metric over the first key that holds several numbers; None when no key does.
 
     Lines are told apart by machine, model and the other keys that vary. Where there are more than MOST_LINES of them
-    only the machine and the model do, and a line is the mean over the rest, which the axis says.
+    only the machine and the model do, and a line is the mean over the rest, which the axis says; where even those are
+    more, they are rows (study_rows.py).
     """
     from pandas.api.types import is_numeric_dtype
 
@@ -42,6 +44,8 @@ def draw_metrics(means: DataFrame, keys: Sequence[str], metrics: Sequence[str]) 
     x = numeric[0]
     others = [key for key in keys if key != x]
     by = told_apart(means, others)
+    if by == ["machine", "model"] and means.groupby(by, dropna=False).ngroups > MOST_LINES:
+        return draw_rows(means, x, drawn)
     rest = ", ".join(key.rpartition(".")[2] for key in others if key not in by and means[key].nunique() > 1)
     with canvas.style():
         across = min(2, len(drawn))

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from simulator.cost.amount import NETWORK
 from simulator.cost.money import MTOK
 from simulator.cost.steady import Replica, SteadyState
 from simulator.errors import RamwiseError
+from simulator.metrics.messages import message_summary
 from simulator.model.quality import quality
 from simulator.scenario import Length, LogNormal, Uniform
 from simulator.serve import Case, prepare
@@ -146,9 +148,24 @@ def _summaries(case: Case, state: SteadyState, output: np.ndarray) -> Iterator[d
         "bound_by": bounds[np.where(idle, -1, most)],
         "mbu": moved / state.step_s * state.busy * state.working / float(machine.memory.bandwidth),
     }
+    rows, messages = _rows(columns), _rows(_messages(case, state, output))
+    for index, row in enumerate(rows):
+        yield {**same, **row, "messages": messages[index] if machine.parallelism.chips > 1 else None}
+
+
+def _messages(case: Case, state: SteadyState, output: np.ndarray) -> dict[str, Any]:
+    """Of the mean step of one replica, and of the time that it stands for."""
+    span = state.step_s / state.busy
+    network = np.asarray(state.step.seconds.get(NETWORK, 0.0))
+    work, tokens = state.step.of_chips(state.working), state.rate * output * span
+    found = message_summary(work, network, state.step_s, span, tokens, case.machine)
+    return _columns(found, len(state.rate))
+
+
+def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A dict for each entry of the columns."""
     listed = [value.tolist() if isinstance(value, np.ndarray) else value for value in columns.values()]
-    for row in zip(*listed, strict=True):
-        yield {**same, **dict(zip(columns, row, strict=True))}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*listed, strict=True)]
 
 
 def _columns(parts: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:

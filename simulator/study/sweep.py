@@ -40,7 +40,7 @@ class Sweep(Shown):
     def keys(self) -> list[str]:
         """The columns that vary, beside the model and the machine."""
         keys = (*self.study.axes, *(key for group in self.study.together for key in group))
-        return [key for key in keys if key != "model"]
+        return [key for key in keys if key not in ("model", "machines")]
 
     @property
     def failed(self) -> DataFrame:

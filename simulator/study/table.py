@@ -79,7 +79,7 @@ def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
     result = results[row.key]
     figures = result.get("summary", {})
     limits = {f"slo_{name}": limit for name, limit in (figures.get("slo") or {}).items()}
-    figures = {**figures, **figures.get("quality", {}), **limits}
+    figures = {**figures, **figures.get("quality", {}), **(figures.get("messages") or {}), **limits}
     named = {*place, *row.values}
     summary = {k: v for k, v in figures.items() if k not in named and not isinstance(v, (dict, list))}
     return {**row.values, **place, **summary, "error": result.get("error")}

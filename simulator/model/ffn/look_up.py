@@ -13,6 +13,9 @@ from simulator.model.popularity import Popularity
 
 Shard = Literal["row", "column"]
 
+INDEX_BYTES = 6.0
+"""The number of a row (32 bits) and its weight (16 bits)."""
+
 
 def look_up(
     name: str,
@@ -71,13 +74,37 @@ def brought_together(name: str, visit: Visit, values: float) -> list[Operation]:
 
     dp = 1: an all-gather. dp > 1: each rank gets its own tokens' rows in an all-to-all, then its tp chips share them.
     """
+    return [*exchanged(f"{name} exchange", visit, values), *all_gather(name, visit, values)]
+
+
+def exchanged(name: str, visit: Visit, values: float) -> list[Operation]:
+    """`values` values for each token, its data-parallel rank's, in equal parts on all tp*dp chips: an all-to-all."""
     parallelism = visit.parallelism
-    size = visit.tokens * (values * ACTIVATION_BYTES)
+    if parallelism.dp == 1:
+        return []
+    size = visit.tokens * (values * ACTIVATION_BYTES) / parallelism.tp
+    return [Collective(name, "all_to_all", size, parallelism.tp * parallelism.dp, visit.repeat)]
+
+
+def summed(name: str, visit: Visit, shard: Shard, asked: float, values: float) -> list[Operation]:
+    """A weighted sum of `asked` rows for each token, parts of it on tp*dp chips, to the chips that go on with it.
+
+    dp > 1: every chip learns which rows all tokens ask for, and with which weight (an all-gather of INDEX_BYTES each).
+    By row each chip adds up the rows that it holds, for all tokens: a reduce-scatter of `values` values. By column it
+    has all of a slice: an all-to-all returns it to the token's rank, where there are several.
+    """
+    parallelism, everyone = visit.parallelism, visit.all_tokens
+    group = parallelism.tp * parallelism.dp
     found: list[Operation] = []
     if parallelism.dp > 1:
-        group = parallelism.tp * parallelism.dp
-        found.append(Collective(f"{name} exchange", "all_to_all", size / parallelism.tp, group, visit.repeat))
-    return [*found, *all_gather(name, visit, values)]
+        rows = everyone * (asked * INDEX_BYTES)
+        found.append(Collective(f"{name} indices", "all_gather", rows, group, visit.repeat, of_all=True))
+    if shard == "row" and group > 1:
+        size = everyone * (values * ACTIVATION_BYTES)
+        found.append(Collective(f"{name} sums", "reduce_scatter", size, group, visit.repeat, of_all=True))
+    else:
+        found += exchanged(f"{name} sums", visit, values)
+    return found
 
 
 def all_gather(name: str, visit: Visit, values: float) -> list[Operation]:

@@ -227,8 +227,8 @@ class MoEFFN(FFN):
             size = tokens * (copies * hidden * ACTIVATION_BYTES / parallelism.tp)
             patterns = ("all_to_all", "all_to_all")
         load = self.load(parallelism) if parallelism.ep > 1 else 1.0
-        before = Collective("experts dispatch", patterns[0], size, group, repeat, load=load)
-        after = Collective("experts combine", patterns[1], size, group, repeat, load=load)
+        before = Collective("experts dispatch", patterns[0], size, group, repeat, load=load, of_all=parallelism.ep == 1)
+        after = replace(before, name="experts combine", pattern=patterns[1])
         return [before], [after, *shared]
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from simulator.model.ffn.fields import Choice, Count, InnerCount, Tensor, Whole
 from simulator.model.ffn.kind import FFN, Visit
-from simulator.model.ffn.look_up import Shard, look_up
+from simulator.model.ffn.look_up import Shard, look_up, summed
 from simulator.model.operation import Matmul, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
 from simulator.model.popularity import assumed
@@ -95,7 +95,7 @@ class ProductKeyMemory(FFN):
         return float(self.rows) * self.row / self.sharers
 
     def operations(self, visit: Visit) -> list[Operation]:
-        """Query, scores of both halves, candidates, rows, weighted sum, gate and output, all-reduce."""
+        """Query, scores of both halves, candidates, rows, weighted sum, exchange, gate and output, all-reduce."""
         hidden, tokens, repeat = visit.hidden, visit.tokens, visit.repeat
         tp = visit.parallelism.tp
         found: list[Operation] = [
@@ -113,8 +113,9 @@ class ProductKeyMemory(FFN):
                 shard=self.shard,
             ),
         ]
-        summed = tokens * (self.heads * self.top_m * self.row)
-        found.append(Vector("memory sum", summed * 2.0 / tp, tokens * (self.width * ACTIVATION_BYTES), repeat))
+        values = tokens * (self.heads * self.top_m * self.row)
+        found.append(Vector("memory sum", values * 2.0 / tp, tokens * (self.width * ACTIVATION_BYTES), repeat))
+        found += summed("memory", visit, self.shard, self.heads * self.top_m, self.width)
         if self.gated:
             format, into = visit.precision.format_of("ffn"), (self.pre_width or self.width) / tp
             found.append(Matmul("memory gate", tokens, into, hidden, format, "ffn", 1.0, repeat))

@@ -11,11 +11,15 @@ from pydantic import Field
 
 from simulator.model.ffn.fields import Share, Tensor
 from simulator.model.ffn.kind import FFN, Visit
+from simulator.model.ffn.look_up import brought_together, exchanged
 from simulator.model.operation import Array, Collective, Gather, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism
 from simulator.quantity import Known
 
 EVEN = Known(0.5)
+
+SUM_BYTES = 4.0
+"""Of a partial product u . x."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ class TreeFFN(FFN):
         return found if np.ndim(tokens) else float(found)
 
     def operations(self, visit: Visit) -> list[Operation]:
-        """The path's rows, level after level; by column over the chips, whose partial sums meet at every level."""
+        """The path's rows, level after level; by column over the chips, which get their slices of the tokens (tp chips
+        have them), whose partial sums meet at every level, and who send back their slices of what comes out."""
         hidden, tokens, levels = visit.hidden, visit.tokens, self.depth + 1
         chips = visit.parallelism.tp * visit.parallelism.dp
         row_bytes = 2.0 * hidden * visit.precision.bytes_of(self.tensor) / chips
@@ -90,8 +95,12 @@ class TreeFFN(FFN):
         moved = tokens * (2 * hidden * ACTIVATION_BYTES)
         found: list[Operation] = [rows, Vector("tree products", tokens * (4.0 * hidden * levels), moved, visit.repeat)]
         if chips > 1:
-            sums = Collective("tree sums", "all_reduce", visit.all_tokens * 4.0, chips, visit.repeat * levels)
-            found += [sums, Collective("tree outputs", "all_gather", moved / 2, chips, visit.repeat)]
+            size, runs = visit.all_tokens * SUM_BYTES, visit.repeat * levels
+            found += [
+                *exchanged("tree inputs", visit, hidden),
+                Collective("tree sums", "all_reduce", size, chips, runs, of_all=True),
+                *brought_together("tree outputs", visit, hidden),
+            ]
         return found
 
     def shape(self) -> str:
