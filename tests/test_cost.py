@@ -298,13 +298,11 @@ def test_marginal_joules_count_flops_bytes_and_what_is_sent() -> None:
 
 
 def test_amounts_add_up_by_name() -> None:
-    total = add([Amount({"hbm": 1.0}, {"bf16": 2.0}, {"hbm": 3.0}, 4.0), Amount({"hbm": 1.0, OVERHEAD: 1.0})])
-    assert (total.seconds, total.flops, total.bytes, total.sent) == (
-        {"hbm": 2.0, OVERHEAD: 1.0},
-        {"bf16": 2.0},
-        {"hbm": 3.0},
-        4.0,
+    total = add(
+        [Amount({"hbm": 1.0}, {"bf16": 2.0}, {"hbm": 3.0}, {"ring": 4.0}, 5.0), Amount({"hbm": 1.0, OVERHEAD: 1.0})]
     )
+    assert (total.seconds, total.flops, total.bytes) == ({"hbm": 2.0, OVERHEAD: 1.0}, {"bf16": 2.0}, {"hbm": 3.0})
+    assert (total.sent, total.crossed) == ({"ring": 4.0}, 5.0)
 
 
 def test_a_pipeline_turns_at_the_pace_of_its_longest_stage() -> None:
