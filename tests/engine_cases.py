@@ -80,7 +80,12 @@ class EngineCase:
 
 
 def requests(
-    arrival_s: Any, prompts: Any, outputs: Any, concurrency: int | None = None, think_s: float = 0.0
+    arrival_s: Any,
+    prompts: Any,
+    outputs: Any,
+    concurrency: int | None = None,
+    think_s: float = 0.0,
+    cached: Any = None,
 ) -> Workload:
     """A workload of plain lists, or of numbers that hold for every request."""
     count = max(np.size(each) for each in (arrival_s, prompts, outputs))
@@ -88,7 +93,7 @@ def requests(
         np.broadcast_to(np.asarray(each, dtype=kind), count)
         for each, kind in ((arrival_s, np.float64), (prompts, np.int64), (outputs, np.int64))
     ]
-    return Workload(*columns, concurrency, think_s)
+    return Workload(*columns, concurrency, think_s, cached_tokens=cached)
 
 
 STEPS = st.builds(
@@ -118,7 +123,9 @@ def engine_cases(draw: st.DrawFn) -> EngineCase:
     )
     gaps, prompts, outputs = (np.array(column) for column in zip(*shapes, strict=True))
     concurrency = draw(st.none() | st.integers(1, 12))
-    workload = requests(np.cumsum(gaps) * tick, prompts, outputs, concurrency, draw(st.sampled_from([0.0, 0.01])))
+    thought, found = draw(st.sampled_from([0.0, 0.01])), draw(st.sampled_from([None, None, 0.3, 1.0]))
+    cached = None if found is None else (found * (prompts - 1)).astype(np.int64)
+    workload = requests(np.cumsum(gaps) * tick, prompts, outputs, concurrency, thought, cached)
     size, fixed = draw(st.sampled_from([1, 4, 16])), draw(st.integers(0, 2))
     need = int((-(-(prompts + outputs) // size)).max()) + fixed
     return EngineCase(
@@ -130,6 +137,7 @@ def engine_cases(draw: st.DrawFn) -> EngineCase:
             draw(st.sampled_from([1, 1, 2, 7])),
             draw(st.sampled_from([0.0, 0.0, 0.5, 1.3])),
             draw(st.booleans()),
+            draw(st.sampled_from([0.0, 0.0, 2e-5])),
         ),
         KvLimits(
             need + draw(st.integers(0, need) | st.integers(0, 8 * need)),

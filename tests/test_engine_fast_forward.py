@@ -75,7 +75,9 @@ def test_every_request_ends_once_and_no_token_is_lost(case: EngineCase) -> None:
     assert np.all(done.first_token_s <= done.finish_s)
     assert np.array_equal(done.first_token_s == done.finish_s, done.output_tokens == 1)
     assert (steps.outputs * steps.steps).sum() == done.output_tokens.sum()
-    prefilled, prompts = (steps.prefill_tokens * steps.steps).sum(), done.input_tokens.sum()
+    found = case.workload.cached_tokens
+    prefilled = (steps.prefill_tokens * steps.steps).sum()
+    prompts = done.input_tokens.sum() - (0 if found is None else found.sum())
     assert prefilled >= prompts
     if not done.preemptions.any():
         assert prefilled == prompts
@@ -146,7 +148,8 @@ def test_events_are_bounded_with_preemption_and_windows_too(case: EngineCase) ->
     run = case.run()
     joined = len(run.requests) + int(run.requests.preemptions.sum())
     bends = 2 * sum(window is not None for window in case.step.windows)
-    later = 2 * (case.batch.admission_delay > 0) + (case.batch.admission_interval > 1)
+    late = (case.batch.admission_delay > 0) + (case.batch.tokenization > 0)
+    later = 2 * late + (case.batch.admission_interval > 1)
     assert run.events <= (EVENTS + bends + later) * joined
 
 

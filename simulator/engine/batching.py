@@ -14,6 +14,7 @@ class BatchLimits:
     admission_interval: steps from one look at the waiting requests to the next; while nothing runs it looks.
     admission_delay: what passes before a request is seen, in steps as long as the one in progress when it comes.
     whole: a request waits until the cache has room for all of its tokens, and is then never preempted.
+    tokenization: seconds for each token of a prompt before the scheduler sees it (front_end.py).
     """
 
     max_num_seqs: int
@@ -21,9 +22,11 @@ class BatchLimits:
     admission_interval: int = 1
     admission_delay: float = 0.0
     whole: bool = False
+    tokenization: float = 0.0
 
 
 def batch_limits(stack: Stack, max_num_seqs: int, max_num_batched_tokens: int, whole: bool = False) -> BatchLimits:
     """With the habits of a stack's scheduler."""
     interval, delay = round(stack.admission_interval), float(stack.admission_delay)
-    return BatchLimits(max_num_seqs, max_num_batched_tokens, interval, delay, whole)
+    tokenization = float(stack.tokenization)
+    return BatchLimits(max_num_seqs, max_num_batched_tokens, interval, delay, whole, tokenization)

@@ -14,6 +14,7 @@ from simulator.engine.batching import BatchLimits
 from simulator.engine.clock import Clock
 from simulator.engine.collect import collect
 from simulator.engine.exact import ExactReplica
+from simulator.engine.front_end import FrontEnd
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.records import RunRecords
 from simulator.engine.replica import Replica
@@ -55,8 +56,15 @@ def simulate(
 
     def send(request: int, now: int) -> Replica | ExactReplica | None:
         log.arrival_s[request] = now * SECONDS_PER_TICK
+        if front is None:
+            return deliver(request, now)
+        front.take(request, now)
+        return None
+
+    def deliver(request: int, now: int) -> Replica | ExactReplica | None:
         replica = fleet[choose(fleet)]
-        return replica if replica.arrive(Request(request, prompts[request], outputs[request]), now) else None
+        sequence = Request(request, prompts[request], outputs[request], cached[request] if cached else 0)
+        return replica if replica.arrive(sequence, now) else None
 
     def finished(request: Request, now: int) -> None:
         log.finish(request.id, now)
@@ -64,6 +72,8 @@ def simulate(
             progress(log.finished)
         loop.answered(now)
 
+    front = FrontEnd(clock, replicas, batch.tokenization, prompts, deliver) if batch.tokenization else None
+    cached = None if workload.cached_tokens is None else workload.cached_tokens.tolist()
     loop = loop_of(workload, clock, send)
     kind = ExactReplica if exact else Replica
     fleet: list[Replica | ExactReplica] = []

@@ -135,7 +135,8 @@ class ExactReplica:
             if self._wanted(sequence, chunk) > free or not self._whole_fits(sequence):
                 break
             self._running.append(self._waiting.pop(0))
-            self._swap.give_back(held(sequence.computed))
+            if sequence.generated:
+                self._swap.give_back(held(sequence.computed))
             if self._log.scheduled_s[sequence.id] != self._log.scheduled_s[sequence.id]:
                 self._log.scheduled_s[sequence.id] = now * SECONDS_PER_TICK
             plan.append((sequence, chunk))

@@ -137,7 +137,7 @@ class Replica:
     def _fits(self, sequence: Sequence) -> bool:
         """Whether the first chunk of a sequence could join the segment in flight. Blocks only become fewer in it."""
         tokens = self._batch.max_num_batched_tokens - self._decoding
-        fits = tokens > 0 and self._kv.held(min(sequence.target, tokens)) <= self._free
+        fits = tokens > 0 and self._wanted(sequence, min(sequence.target - sequence.computed, tokens)) <= self._free
         return fits and self._reserved + self._whole(sequence) <= self._kv.blocks
 
     def _whole(self, sequence: Sequence) -> int:
@@ -372,7 +372,8 @@ class Replica:
                 break
             waiting.popleft()
             self._reserved += whole
-            self._free -= self._swap.give_back(kv.held(sequence.computed))
+            held = kv.held(sequence.computed)  # found in the cache, or swapped and brought back
+            self._free -= self._swap.give_back(held) if sequence.generated else held
             running[sequence.id] = sequence
             if scheduled_s[sequence.id] != scheduled_s[sequence.id]:
                 scheduled_s[sequence.id] = now * SECONDS_PER_TICK

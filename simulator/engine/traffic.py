@@ -32,7 +32,8 @@ class Workload:
     arrival_s: [n] s since the run began, sorted; ignored in a closed loop.
     input_tokens, output_tokens: [n], each at least 1; the output's first token ends the prefill.
     concurrency: requests in flight in a closed loop; None is an open loop. think_s: s between an answer and its user's
-    next request. note: what was done to the source (speed, jitter, limit). file, line: where each request was written.
+    next request. cached_tokens: [n], tokens at the start of each prompt whose keys and values the cache still has from
+    earlier prompts; absent: none. note: what was done to the source (speed, jitter, limit). file, line: where each request was written.
     """
 
     arrival_s: np.ndarray
@@ -43,6 +44,7 @@ class Workload:
     note: str = ""
     file: str | None = None
     line: np.ndarray | None = None
+    cached_tokens: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.input_tokens)

@@ -182,6 +182,9 @@ class Parameters(Block):
     admission_delay: Annotated[Known, quantity("", zero=True)] = Field(
         NONE, description="Steps that pass before the scheduler sees a request, where batches are decided ahead."
     )
+    tokenization: Overhead = Field(
+        NONE, description="Per token of a prompt that comes as text, in the one thread before the scheduler."
+    )
     sequence_overhead: Overhead = Field(NONE, description="Per sequence that emits a token.")
     sequence_layer_overhead: Overhead = Field(NONE, description="Per sequence that emits a token and layer.")
     vocabulary_overhead: Overhead = Field(

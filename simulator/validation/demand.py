@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from simulator.errors import RamwiseError
 from simulator.metrics.slo import preset
 from simulator.validation import aliases
+from simulator.validation.drafting import Drafting
 from simulator.validation.load import Arrivals, Lengths, Limits
+from simulator.validation.repeats import Sent
 from simulator.validation.rows import RefusedError, Row, amount
 
 UNSTATED = 600.0
@@ -102,6 +105,23 @@ def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths]:
         found.append(Lengths(mean, float(known.get(f"{name}_sigma") or 0.0), int(longest) if longest else None))
     inputs, outputs = found
     return inputs, outputs
+
+
+def sweep(row: Row, model: str, arrivals: Arrivals, dp: int) -> tuple[tuple[Sent, ...], Drafting | None]:
+    """The runs of the row's benchmark before it, if they sent the same prompts to the same server, and how the server
+    drafts. Ranks of a data-parallel attention have a cache each, and a prompt rarely meets its own again."""
+    entries = aliases.longest("sweeps", engine=row.engine, model=model)
+    prompt, output = amount(row.input_len), amount(row.output_len)
+    if not entries or not prompt or not output or not arrivals.concurrency:
+        return (), None
+    drafting = Drafting(int(entries[0]["drafts"]), float(entries[0]["kept"])) if entries[0]["drafts"] else None
+    earlier = []
+    for prompts, clients in (part.split(":") for part in entries[0]["runs"].split(";")):
+        for run in itertools.product(map(int, prompts.split()), map(int, clients.split())):
+            if run == (round(prompt), arrivals.concurrency):
+                return tuple(earlier) if dp == 1 else (), drafting
+            earlier.append(Sent(ROUNDS * run[1], run[0], round(output)))
+    return (), drafting
 
 
 def limits(row: Row) -> Limits:

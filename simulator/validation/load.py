@@ -31,6 +31,8 @@ from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
+from simulator.validation.drafting import Drafting
+from simulator.validation.repeats import Sent, found
 from simulator.validation.search import largest
 from simulator.validation.steps import Step, step_seconds
 from simulator.validation.wall_power import wall_watts
@@ -110,7 +112,8 @@ class Arrivals:
 
 @dataclass(frozen=True)
 class Load:
-    """Requests on equal replicas of a model, each on `machine`. `metered`: what they draw at the wall is asked too."""
+    """Requests on equal replicas of a model, each on `machine`. `metered`: what they draw at the wall is asked too.
+    `earlier`: runs before it that began their prompts alike, where a prefix cache keeps them."""
 
     architecture: Architecture
     precision: Precision
@@ -121,6 +124,8 @@ class Load:
     outputs: Lengths
     limits: Limits
     metered: bool = False
+    earlier: tuple[Sent, ...] = ()
+    drafting: Drafting | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -128,7 +133,7 @@ class Load:
         machine = self.machine
         names = self.architecture.name, machine.profile.name, machine.stack.name, machine.parallelism
         known = self.precision, self.replicas, self.arrivals, self.inputs, self.outputs, self.limits, self.metered
-        return *names, *known
+        return *names, *known, self.earlier, self.drafting
 
 
 def figures(loads: Iterable[Load]) -> Iterator[tuple[tuple[object, ...], Figures | str]]:
@@ -170,9 +175,10 @@ class Bench:
 
     def __init__(self, load: Load) -> None:
         self._load, limits = load, load.limits
+        self._model = load.drafting.model(load.architecture) if load.drafting else load.architecture
         tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs)
         sheet = capacity(
-            load.architecture,
+            self._model,
             load.precision,
             load.machine,
             memory_utilization=1.0 if limits.of_free else limits.memory,
@@ -198,9 +204,10 @@ class Bench:
         """
         load, batch = self._load, float(self.seats)
         prompt, output = load.inputs.mean, load.outputs.mean
-        step = Step(batch, prompt + output / 2, batch / output, prompt)
-        (seconds,) = step_seconds(load.architecture, load.precision, load.machine, [step])
-        return float(batch / output / seconds)
+        rounds = 1.0 + (output - 1.0) / load.drafting.mean_tokens if load.drafting else output
+        step = Step(batch, prompt + output / 2, batch / rounds, prompt)
+        (seconds,) = step_seconds(self._model, load.precision, load.machine, [step])
+        return float(batch / rounds / seconds)
 
     @property
     def seats(self) -> int:
@@ -274,21 +281,29 @@ class Bench:
         room = min(self._kv.longest, load.architecture.max_context)
         outputs = load.outputs.draw(count, random.outputs, room - 1)
         inputs = np.minimum(load.inputs.draw(count, random.inputs, room), room - outputs)
+        steps = outputs
+        if load.drafting:  # the engine steps in rounds
+            steps = 1 + np.ceil((outputs - 1) / load.drafting.tokens_a_round(count, random.outputs)).astype(np.int64)
         if arrivals.rate is not None:
             workload = traffic.open_loop(
-                traffic.poisson(arrivals.rate * share, random.arrivals, requests=count), inputs, outputs
+                traffic.poisson(arrivals.rate * share, random.arrivals, requests=count), inputs, steps
             )
         elif arrivals.concurrency is not None:
-            workload = traffic.closed_loop(max(1, round(arrivals.concurrency * share)), inputs, outputs)
+            workload = traffic.closed_loop(max(1, round(arrivals.concurrency * share)), inputs, steps)
         else:
-            workload = traffic.offline(inputs, outputs)
-        return simulate(workload, self._steps, self._batch, self._kv, replicas=replicas), share
+            workload = traffic.offline(inputs, steps)
+        if load.earlier:
+            sent = Sent(count, round(load.inputs.mean), round(load.outputs.mean))
+            cached = found(load.earlier, sent, self._kv.blocks * self._kv.block_size, self._kv.block_size)
+            workload = replace(workload, cached_tokens=np.minimum(cached, inputs - 1))
+        records = simulate(workload, self._steps, self._batch, self._kv, replicas=replicas)
+        return replace(records, requests=replace(records.requests, output_tokens=outputs)), share
 
     @cached_property
     def _cost(self) -> StepCost:
         load, batch = self._load, self._batch
         return step_cost(
-            load.architecture, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs
+            self._model, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs
         )
 
     @cached_property

@@ -172,7 +172,17 @@ class Interpreter:
         chips = chips or layouts[0].chips
         limits, metered = demand.limits(row), figure in demand.METERED
         loads = [
-            Load(model, precisions[0][1], machine, chips // layout.chips, arrivals, *lengths, limits, metered)
+            Load(
+                model,
+                precisions[0][1],
+                machine,
+                chips // layout.chips,
+                arrivals,
+                *lengths,
+                limits,
+                metered,
+                *demand.sweep(row, model.name, arrivals, layout.dp),
+            )
             for layout in layouts
             for machine in [self._machine(profile, stack, layout)]
         ]
