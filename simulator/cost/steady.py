@@ -162,7 +162,8 @@ class Replica:
         waits = 0.5 if self.prefilled else 0.5 * float(stack.admission_interval) + float(stack.admission_delay)
         first = busy * seconds * waits
         if not self.prefilled:
-            first = first + self._seconds(self._price(batch, 1.0, busy), 1.0)
+            own = self._seconds(self._price(batch, 1.0, busy), 1.0)
+            first = first + own + float(stack.tokenization) * np.asarray(self.prompt)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
         return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step, priced.working)
 
