@@ -13,31 +13,31 @@ from test_validate_load import load, run
 from simulator.validation import demand
 from simulator.validation.drafting import Drafting
 from simulator.validation.load import Arrivals
-from simulator.validation.repeats import Sent, found
+from simulator.validation.repeats import Sent, hits
 from simulator.validation.rows import read_rows
 
 LOOP = Arrivals(concurrency=8, requests=80)
 
 
 def test_a_run_with_twice_the_requests_finds_its_first_half() -> None:
-    hits = found([Sent(40, 1024, 128)], Sent(80, 1024, 128), room=1 << 20, block=16)
-    assert hits.tolist() == [1008] * 40 + [0] * 40  # the last block is computed, whose last token must be
+    found = hits([Sent(40, 1024, 128)], Sent(80, 1024, 128), room=1 << 20, block=16)
+    assert found.tolist() == [1008] * 40 + [0] * 40  # the last block is computed, whose last token must be
 
 
 def test_longer_prompts_find_their_beginning() -> None:
-    hits = found([Sent(4, 1000, 128)], Sent(4, 3000, 128), room=1 << 20, block=16)
-    assert hits.tolist() == [992] * 4
+    found = hits([Sent(4, 1000, 128)], Sent(4, 3000, 128), room=1 << 20, block=16)
+    assert found.tolist() == [992] * 4
 
 
 def test_what_was_used_first_goes_first_its_end_before_its_beginning() -> None:
-    assert found([Sent(3, 900, 100)], Sent(1, 900, 100), room=2500, block=1).tolist() == [500]
-    assert found([Sent(3, 900, 100)], Sent(3, 900, 100), room=2500, block=1).tolist() == [500, 500, 500]
+    assert hits([Sent(3, 900, 100)], Sent(1, 900, 100), room=2500, block=1).tolist() == [500]
+    assert hits([Sent(3, 900, 100)], Sent(3, 900, 100), room=2500, block=1).tolist() == [500, 500, 500]
 
 
 def test_a_cycle_longer_than_the_cache_finds_nothing() -> None:
     runs = [Sent(20, 900, 100)]
-    assert not found(runs, runs[0], room=19_000, block=16).any()
-    assert found(runs, runs[0], room=20_000, block=16).all()
+    assert not hits(runs, runs[0], room=19_000, block=16).any()
+    assert hits(runs, runs[0], room=20_000, block=16).all()
 
 
 def test_prompts_found_make_first_tokens_early() -> None:

@@ -32,8 +32,9 @@ class Workload:
     arrival_s: [n] s since the run began, sorted; ignored in a closed loop.
     input_tokens, output_tokens: [n], each at least 1; the output's first token ends the prefill.
     concurrency: requests in flight in a closed loop; None is an open loop. think_s: s between an answer and its user's
-    next request. cached_tokens: [n], tokens at the start of each prompt whose keys and values the cache still has from
-    earlier prompts; absent: none. note: what was done to the source (speed, jitter, limit). file, line: where each request was written.
+    next request. note: what was done to the source (speed, jitter, limit). file, line: where each request was written.
+    cached_tokens: [n], tokens at the start of each prompt, not all, whose keys and values the cache still has from
+    earlier prompts; None: nothing is found.
     """
 
     arrival_s: np.ndarray

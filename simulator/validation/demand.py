@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from math import sqrt
 
 from simulator.errors import RamwiseError
 from simulator.metrics.slo import preset
@@ -23,6 +24,7 @@ _AT_ONCE = re.compile(r"(inf|offline)\b", re.IGNORECASE)
 _RATE = re.compile(r"([\d.]+)\s*(?:qps|req/s|/s)\b", re.IGNORECASE)
 _LARGEST = re.compile(r"max rate|SLO-limited", re.IGNORECASE)
 _TIGHTER = re.compile(r"tighter", re.IGNORECASE)
+_SPREAD = re.compile(r"lengths \+-(\d+)%")
 _COUNT = re.compile(r"\b(\d[\d,]*) requests\b")
 _LATENCY = re.compile(r"(ttft|tpot|e2el)(?:_ms|_s)?(?:_(mean|p50|p90|p95|p99))?")
 _RATES = {
@@ -91,8 +93,10 @@ def _within_slo(known: aliases.Entry, scenario: str, seconds: float | None) -> A
 
 def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths]:
     """Tokens of prompts and answers: means from the row, else from the benchmark; spreads from the benchmark. Where
-    run logs tell how long the answers were, that counts in the place of the data set's mean."""
-    found = []
+    run logs tell how long the answers were, that counts in the place of the data set's mean. Lengths drawn evenly
+    between a few percent below and above the mean have the deviation of that, spread / sqrt(3)."""
+    found, drawn = [], _SPREAD.search(row.note)
+    even = int(drawn[1]) / 100.0 / sqrt(3.0) if drawn else 0.0
     for name in ("input", "output"):
         mean = amount(getattr(row, f"{name}_len"))
         if mean is None and known.get(f"{name}_len"):
@@ -102,7 +106,7 @@ def lengths(row: Row, known: aliases.Entry) -> tuple[Lengths, Lengths]:
         if name == "output" and known.get("answered"):
             mean = float(known["answered"])
         longest = known.get(f"{name}_max")
-        found.append(Lengths(mean, float(known.get(f"{name}_sigma") or 0.0), int(longest) if longest else None))
+        found.append(Lengths(mean, float(known.get(f"{name}_sigma") or even), int(longest) if longest else None))
     inputs, outputs = found
     return inputs, outputs
 
@@ -115,7 +119,7 @@ def sweep(row: Row, model: str, arrivals: Arrivals, dp: int) -> tuple[tuple[Sent
     if not entries or not prompt or not output or not arrivals.concurrency:
         return (), None
     drafting = Drafting(int(entries[0]["drafts"]), float(entries[0]["kept"])) if entries[0]["drafts"] else None
-    earlier = []
+    earlier: list[Sent] = []
     for prompts, clients in (part.split(":") for part in entries[0]["runs"].split(";")):
         for run in itertools.product(map(int, prompts.split()), map(int, clients.split())):
             if run == (round(prompt), arrivals.concurrency):

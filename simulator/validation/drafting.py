@@ -27,7 +27,7 @@ class Drafting:
         """[requests] tokens that a round gives on the mean of each request."""
         reach = min(self.kept, 1.0 - self.kept)
         chance = rng.uniform(self.kept - reach, self.kept + reach, requests)
-        return np.sum([chance**count for count in range(self.drafts + 1)], axis=0)
+        return np.asarray(np.sum([chance**count for count in range(self.drafts + 1)], axis=0))
 
     @property
     def mean_tokens(self) -> float:

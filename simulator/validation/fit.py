@@ -1,7 +1,8 @@
 """`python -m simulator.validation.fit STACK CHIP`: the numbers of a stack on a chip, from measurements of that pair.
 
 Robust least squares of log(simulated / measured) over the rows (robust.py). No number is of a model, a batch or a row.
-Several chips share the numbers. Rows under load are followed in closed form between runs (surrogate.py). What is
+Several chips share the numbers. Rows under load are followed in closed form between runs (surrogate.py), or with
+`--runs` run at every trial: slow, but closed forms know nothing of prompts found in a cache, or of percentiles. What is
 expected of the numbers beforehand can be said: `--around CHIP` (or `stack`, its numbers for all chips), `--spread`,
 `--prior`, `--bounds`. `--leave-one-out` fits once without each model: the errors on the models left out are what to
 expect of rows that nobody fitted, and how far the numbers move is their range. `--write` does that too and puts the
@@ -45,6 +46,8 @@ Span = tuple[float, float]
 Asked = Question | Loop
 Q = TypeVar("Q", Question, Loop, Question | Loop)
 Errors = Callable[[Mapping[str, float]], np.ndarray]
+Follow = Callable[[Sequence[Asked], Mapping[str, float], "Runs"], Errors]
+"""(rows, numbers to begin with, runs) -> what a fit follows."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,27 @@ class Runs:
         return np.array([x / measured - 1.0 for x, measured in known])
 
 
-def fit(asked: Sequence[Asked], paths: Sequence[str] = (), prior: Prior = WEAK, runs: Runs | None = None) -> Fit:
+def fit(
+    asked: Sequence[Asked],
+    paths: Sequence[str] = (),
+    prior: Prior = WEAK,
+    runs: Runs | None = None,
+    follow: Follow | None = None,
+) -> Fit:
     """Fit the numbers at `paths` ('layer_overhead', 'streaming.bf16', ...) to the rows. All rows are of one stack."""
     runs = runs or Runs()
     stack = asked[0].machine.stack
     chosen = list(paths) or [path for path in present(stack, USUAL) if _is_felt(asked, path)]
     numbers = {path: prior.expected(stack, path) for path in present(stack, chosen)}
-    for _ in range(RUNS if any(_is_run(q) for q in asked) else 1):
-        numbers = fitted(stack, chosen, _led(asked, numbers, runs), prior, numbers)
+    follow = follow or led
+    for _ in range(RUNS if follow is led and any(_is_run(q) for q in asked) else 1):
+        numbers = fitted(stack, chosen, follow(asked, numbers, runs), prior, numbers)
     return Fit(numbers, runs.errors(asked, {}), runs.errors(asked, numbers))
 
 
-def leave_one_out(asked: Sequence[Asked], found: Fit, prior: Prior = WEAK, runs: Runs | None = None) -> LeftOut:
+def leave_one_out(
+    asked: Sequence[Asked], found: Fit, prior: Prior = WEAK, runs: Runs | None = None, follow: Follow | None = None
+) -> LeftOut:
     """Fit once more without each model. Raise InputError when there is but one."""
     runs = runs or Runs()
     models = sorted({q.architecture.name for q in asked})
@@ -133,7 +145,7 @@ def leave_one_out(asked: Sequence[Asked], found: Fit, prior: Prior = WEAK, runs:
     stack, errors, numbers = asked[0].machine.stack, [], [found.numbers]
     for model in models:
         others = [q for q in asked if q.architecture.name != model]
-        numbers.append(fitted(stack, list(found.numbers), _led(others, found.numbers, runs), prior))
+        numbers.append(fitted(stack, list(found.numbers), (follow or led)(others, found.numbers, runs), prior))
         errors.append(runs.errors([q for q in asked if q.architecture.name == model], numbers[-1]))
     ranges = {path: (min(n[path] for n in numbers), max(n[path] for n in numbers)) for path in found.numbers}
     return LeftOut(np.concatenate(errors), ranges)
@@ -148,7 +160,7 @@ def _is_run(asked: Asked) -> TypeGuard[Question]:
     return isinstance(asked, Question) and asked.load is not None
 
 
-def _led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Errors:
+def led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Errors:
     """Numbers -> logarithms of simulated / measured, those of rows under load by surrogates that are right at
     `numbers`."""
     loads = [q for q in asked if isinstance(q, Question) and q.load is not None]
@@ -171,6 +183,17 @@ def _led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Er
         if others:
             e |= dict(zip((q.row.id for q in others), np.log1p(_errors(others, changed)).tolist(), strict=True))
         return np.array([e[q.row.id] for q in asked])
+
+    return errors
+
+
+def run(asked: Sequence[Asked], _numbers: Mapping[str, float], runs: Runs) -> Errors:
+    """Numbers -> logarithms of simulated / measured, those of rows under load from runs."""
+
+    def errors(changed: Mapping[str, float]) -> np.ndarray:
+        simulated = runs.seconds([q for q in asked if not (_is_run(q) and is_searched(q))], changed)
+        known = [(simulated.get(q.row.id), q.measured) for q in asked]
+        return np.array([np.log(x / measured) if isinstance(x, float) else 0.0 for x, measured in known])
 
     return errors
 
@@ -287,16 +310,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--prior", nargs="*", default=(), metavar="PATH=SPREAD", help="the width of some numbers")
     parser.add_argument("--bounds", nargs="*", default=(), metavar="PATH=LOW..HIGH", help="the least and the most")
     parser.add_argument("--leave-one-out", action="store_true", help="also fit once without each model")
+    parser.add_argument("--runs", action="store_true", help="run rows under load at every trial (slow)")
     parser.add_argument("--write", action="store_true", help="write into the stack's file, with ranges")
     given = parser.parse_args(arguments)
     try:
         runs = Runs()
         asked = questions(given.stack, given.chip.split(","), given.files, given.profiles, given.metrics)
         prior = prior_of(given)
-        found = fit(asked, given.numbers, prior, runs)
+        follow = run if given.runs else led
+        found = fit(asked, given.numbers, prior, runs, follow)
         several = len({q.architecture.name for q in asked}) > 1
         wanted = given.leave_one_out or (given.write and several)
-        left = leave_one_out(asked, found, prior, runs) if wanted else None
+        left = leave_one_out(asked, found, prior, runs, follow) if wanted else None
         print(f"# before: {_figures(found.before)}\n# after:  {_figures(found.after)}")
         if left is not None:
             print(f"# models left out: {_figures(left.errors)}")

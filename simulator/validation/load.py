@@ -32,7 +32,7 @@ from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.validation.drafting import Drafting
-from simulator.validation.repeats import Sent, found
+from simulator.validation.repeats import Sent, hits
 from simulator.validation.search import largest
 from simulator.validation.steps import Step, step_seconds
 from simulator.validation.wall_power import wall_watts
@@ -294,7 +294,7 @@ class Bench:
             workload = traffic.offline(inputs, steps)
         if load.earlier:
             sent = Sent(count, round(load.inputs.mean), round(load.outputs.mean))
-            cached = found(load.earlier, sent, self._kv.blocks * self._kv.block_size, self._kv.block_size)
+            cached = hits(load.earlier, sent, self._kv.blocks * self._kv.block_size, self._kv.block_size)
             workload = replace(workload, cached_tokens=np.minimum(cached, inputs - 1))
         records = simulate(workload, self._steps, self._batch, self._kv, replicas=replicas)
         return replace(records, requests=replace(records.requests, output_tokens=outputs)), share
@@ -302,9 +302,7 @@ class Bench:
     @cached_property
     def _cost(self) -> StepCost:
         load, batch = self._load, self._batch
-        return step_cost(
-            self._model, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs
-        )
+        return step_cost(self._model, load.precision, load.machine, batch.max_num_batched_tokens, batch.max_num_seqs)
 
     @cached_property
     def _steps(self) -> StepTable:

@@ -23,14 +23,14 @@ class Sent:
     output: int
 
 
-def found(earlier: Iterable[Sent], now: Sent, room: int, block: int) -> np.ndarray:
+def hits(earlier: Iterable[Sent], now: Sent, room: int, block: int) -> np.ndarray:
     """[requests] tokens at the start of each prompt of a run that the cache has when it comes, whole blocks. `room`:
     tokens of the cache. The last token of a prompt is always computed."""
     cache = _PrefixCache(room)
     for run in earlier:
         _send(cache, run)
-    hits = np.minimum(_send(cache, now), now.prompt - 1)
-    return hits // block * block
+    found = np.minimum(_send(cache, now), now.prompt - 1)
+    return np.asarray(found // block * block)
 
 
 def _send(cache: _PrefixCache, run: Sent) -> np.ndarray:
