@@ -21,11 +21,11 @@ from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
 from simulator.validation import demand
 from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions
-from simulator.validation.leave_out import ALONE, SHARED, chips_left_out, numbers
+from simulator.validation.leave_out import A_RUN, ALONE, ONE_MODEL, SHARED, chips_left_out, models_left_out, numbers
 from simulator.validation.load import Arrivals, Lengths, Limits, Load, requests_held
 from simulator.validation.predict import predict
 from simulator.validation.question import Question
-from simulator.validation.rows import COLUMNS, UNITS, Row
+from simulator.validation.rows import COLUMNS, UNITS, Reason, Row
 from simulator.validation.stack_file import Entry, written
 from simulator.validation.stack_numbers import Prior, exchanged, number
 
@@ -183,6 +183,37 @@ def test_who_has_no_sister_or_none_with_other_numbers_is_not_left_out(asked: lis
     assert chips_left_out(asked[:1]) == {asked[0].row.id: ALONE}
     same = questions("llama-cpp-avx-2025", ["raspberry-pi-5-16g", "i9-13900k"])
     assert set(chips_left_out(same).values()) == {SHARED}
+
+
+def test_a_model_left_out_takes_what_the_others_tell(asked: list[Question]) -> None:
+    """Rows made with layers that cost a quarter more; what the model itself measured says nothing."""
+    model, stack = asked[0].architecture.name, asked[0].machine.stack
+    slower = exchanged(stack, {"layer_overhead": 1.25 * float(stack.layer_overhead)})
+    truth = predict(question.on(slower) for question in asked)
+    made = measured_as(asked, truth)  # type: ignore[arg-type]
+    wild = [replace(q, row=replace(q.row, value=10.0 * q.row.value)) for q in made if q.architecture.name == model]
+    found = models_left_out(made)
+    same = models_left_out([*wild, *(q for q in made if q.architecture.name != model)])
+    for question in wild:
+        left, again = found[question.row.id], same[question.row.id]
+        assert isinstance(left, Question)
+        assert isinstance(again, Question)
+        assert left.machine.profile is question.machine.profile
+        assert dict(numbers(again.machine.stack)) == pytest.approx(dict(numbers(left.machine.stack)))
+        assert predict([left])[question.row.id] == pytest.approx(truth[question.row.id], rel=0.05)
+
+
+def test_a_model_that_alone_tells_a_number_is_not_left_out(asked: list[Question]) -> None:
+    assert set(models_left_out(asked[:1]).values()) == {ONE_MODEL}
+    names = {question.architecture.name for question in asked}
+    one, other = sorted(names)[:2]
+    formats = {(q.architecture.name, q.precisions[0][1].weights): q for q in asked}
+    wide = [q for (name, stored), q in formats.items() if name == one and stored == "bf16"]
+    narrow = [q for (name, stored), q in formats.items() if name == other and stored == "int8"]
+    found = models_left_out([*wide, *narrow])
+    assert found[narrow[0].row.id] == Reason("streaming.int8 is known from this model alone")
+    run = loaded("ttft_mean", Arrivals())
+    assert models_left_out([run]) == {run.row.id: A_RUN}
 
 
 def test_what_cannot_be_fitted_is_refused(asked: list[Question]) -> None:

@@ -24,8 +24,11 @@ def validate(
     chip: Annotated[str | None, typer.Option(help="Only rows of this chip, as rows or profiles name it.")] = None,
     metric: Annotated[str | None, typer.Option(help="Only rows of this metric.")] = None,
     leave_out: Annotated[
-        Literal["chip"] | None,
-        typer.Option(help="chip: each chip on its datasheet and the stack's numbers of other chips."),
+        Literal["chip", "model"] | None,
+        typer.Option(
+            help="chip: each chip on its datasheet and the stack's numbers of other chips; "
+            "model: each on the stack's numbers as the other models tell them."
+        ),
     ] = None,
     kernels: Annotated[
         bool, typer.Option("--kernels", help="The shipped tables of single kernels: products, attention, collectives.")
@@ -44,6 +47,7 @@ def validate(
         _replay(files, stack, change, profiles, out, as_json)
         return
     _refuse({"--set": change}, "without --replay")
+    _refuse({"--leave-out model": kernels and leave_out == "model"}, "beside --kernels")
     from simulator.validation.report import print_validation, write_validation
     from simulator.validation.validation import Stopped
     from simulator.validation.validation import validate as compare_rows

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from simulator.validation import sparse
 from simulator.validation.compare import Place, Point
-from simulator.validation.leave_out import chips_left_out
+from simulator.validation.leave_out import chips_left_out, models_left_out
 from simulator.validation.load import requests_held
 from simulator.validation.predict import predictions
 from simulator.validation.question import Interpreter, Question
@@ -40,8 +40,9 @@ class Inference:
         parts = {row.id: sparse.members(row) for row in rows}
         whole = [row for row in rows if not parts[row.id]]
         asked = {row.id: self._interpreter.ask(row) for row in (*whole, *chain(*parts.values()))}
-        if self._leave_out == "chip":
-            asked |= chips_left_out([question for question in asked.values() if isinstance(question, Question)])
+        if self._leave_out:
+            left_out = {"chip": chips_left_out, "model": models_left_out}[self._leave_out]
+            asked |= left_out([question for question in asked.values() if isinstance(question, Question)])
         of = {row.id: row for row in whole}
         refused = ((id, reason) for id, reason in asked.items() if isinstance(reason, Reason))
         found = predictions(question for question in asked.values() if isinstance(question, Question))

@@ -96,7 +96,7 @@ def validate(
     metric: str | None = None,
     kernels: bool = False,
     profiles: Sequence[Path] = (),
-    leave_out: Literal["chip"] | None = None,
+    leave_out: Literal["chip", "model"] | None = None,
     keep: Callable[[Row], bool] = lambda row: True,
     progress: Progress = untold,
 ) -> Validation:
@@ -105,7 +105,8 @@ def validate(
 
     stack, chip, metric keep the rows of one stack, of one chip (as rows name it, or a profile's name) and of one
     metric; `profiles` are folders of machines, stacks and models beside the packaged ones. leave_out: rows of inference
-    alone, each chip on the stack's numbers of other chips (leave_out.py); with `kernels` rows of products alone.
+    alone, each chip on the stack's numbers of other chips or each model on those of other models (leave_out.py); with
+    `kernels` rows of products alone, by chip.
     keep: which rows to look at at all.
 
     Rows whose note starts with EXCLUDE are dropped, SUSPECT and CAUTION are kept apart; so are the few rows, known by
@@ -142,7 +143,10 @@ def validate(
     judged = verdicts()
     wrong = {row.id: judged[row.id].reason for _, row, _ in placed if row.id in judged and judged[row.id].excluded}
     wanted = {row.id for _, row, _ in placed} - set(wrong)
-    simulated = all_rows if leave_out else placed  # other chips' rows tell what is left of a stack
+    simulated = placed
+    if leave_out is not None:  # rows of other chips and of other models tell what is left of a stack
+        stacks = {place.stack for _, _, place in placed}
+        simulated = all_rows if kernels else [entry for entry in all_rows if entry[2].stack in stacks]
     profiles_of = {row.id: place.profile for _, row, place in simulated}
     found: dict[str, Point] = {}
     complete = True
