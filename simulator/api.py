@@ -13,8 +13,8 @@ from simulator.study.crossover import Map
 from simulator.study.crossover import crossover as run_crossover
 from simulator.study.evaluation import Progress
 from simulator.study.folder import check
-from simulator.study.plan import Proposal
 from simulator.study.plan import plan as run_plan
+from simulator.study.proposal import Proposal
 from simulator.study.study import find_study
 from simulator.study.sweep import Sweep
 from simulator.study.sweep import sweep as run_sweep

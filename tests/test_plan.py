@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from simulator.errors import ProfileError, ScenarioError
-from simulator.report.study_tables import plan_lines
+from simulator.report.plan_lines import plan_lines
 from simulator.scenario import read_scenario
 from simulator.serve import run
-from simulator.study.fleet import spare_nodes
+from simulator.study.fleet import spares_for
 from simulator.study.folder import plan_document, write_plan
 from simulator.study.plan import plan
 from simulator.study.study import Availability
@@ -100,10 +100,18 @@ def test_an_slo_that_nobody_meets_names_the_nearest(study: Path, tmp_path: Path)
 
 
 def test_constraints_leave_fleets_out(study: Path, tmp_path: Path) -> None:
-    study.write_text(f"{ALONE}nodes: {{h100-sxm-8: 0, a100-sxm-80g-8: 0}}\npower: 1 W\n")
+    study.write_text(f"{ALONE}nodes: {{h100-sxm-8: 0}}\npower: 1 W\n")
     found = plan(study, tmp_path / "out")
     assert found.fleets == ()
-    assert found.refused["constraint power"] == len(found.closed)
+    assert sum(found.constraints().values()) == len(found.closed)
+    kinds = [each.candidate.case.machine.profile.name for each in found.closed]
+    assert found.constraints()["constraint power"] == kinds.count("a100-sxm-80g-8") > 0
+    # Of a machine that there is none of, no share is too much; the nearest draws the least of too many watts.
+    assert found.nearest is not None
+    assert found.nearest.what.startswith("breaks the constraint power")
+    assert found.nearest.factor == pytest.approx(
+        min(f.peak_power for f in found.closed if f.count_of("a100-sxm-80g-8"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,11 +137,11 @@ def test_spares_are_the_fewest_that_reach_the_target() -> None:
     """One node that is up 9 of 10 hours: 0.9, 0.99, 0.999 with 0, 1, 2 spares."""
     for target, expected in ((0.9, 0), (0.98, 1), (0.998, 2)):
         asked = Availability(target=target, chip_hours="9 h", repair="1 h")  # type: ignore[arg-type]
-        assert spare_nodes(1, 1, asked) == expected
+        assert spares_for(1, 1, asked) == expected
     many = Availability(target=0.99, chip_hours="9 h", repair="1 h")  # type: ignore[arg-type]
-    exact, normal = spare_nodes(400, 1, many), spare_nodes(600, 1, many)
+    exact, normal = spares_for(400, 1, many), spares_for(600, 1, many)
     assert exact / 400 == pytest.approx(normal / 600, rel=0.1)
-    assert spare_nodes(10, 1, many.model_copy(update={"maintenance": 2})) == spare_nodes(10, 1, many) + 2
+    assert spares_for(10, 1, many.model_copy(update={"maintenance": 2})) == spares_for(10, 1, many) + 2
 
 
 def apart(folder: Path, objective: str, **changes: str) -> Path:

@@ -217,7 +217,6 @@ LENGTHS = MAP.replace("AXIS", "traffic.isl: {log: [64, 512]}")
         (plan, PLAN + "availability: {target: 1}\n", LIMITED, "target: 1 is more than 1; write 'target: 0.999'"),
         (plan, PLAN + "availability: {target: 0.9, repair: 1e9 h}\n", LIMITED, "write a smaller target"),
         (plan, PLAN + "precision: [{weights: fp9}]\n", LIMITED, "unknown weights 'fp9'"),
-        (plan, PLAN, LIMITED.replace("llama-3.1-8b", "[llama-3.1-8b, qwen3-8b]"), "a plan is for one model"),
         (plan, PLAN + "growth: 1e6\n", SERVE + "slo: {ttft: 1 s}\n", "plan for a share of the traffic"),
     ],
 )

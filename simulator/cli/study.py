@@ -98,7 +98,7 @@ def plan(
     no_plots: NoPlots = False,
 ) -> None:
     """Find the cheapest (or greenest, or smallest) fleet for some traffic within its SLO."""
-    from simulator.report.study_tables import plan_lines
+    from simulator.report.plan_lines import plan_lines
     from simulator.study.folder import plan_document, write_plan
     from simulator.study.plan import plan as run_study
 

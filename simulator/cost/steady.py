@@ -108,6 +108,15 @@ class Replica:
         served = np.where(saturated, most / (self.steps * priced.seconds), wanted)
         return self._state(batch, served, priced, busy, saturated)
 
+    def along(self, batch: Array) -> SteadyState:
+        """With the random arrivals that keep `batch` running on average, at most `most`: `at_rate`, not solved."""
+        running, most = self._shaped(batch)
+        running = np.minimum(running, most)
+        busy = _busy(running)
+        step, seconds = self._step(_when_busy(running), busy)
+        rate = running / (self.steps * seconds)
+        return self._state(running, rate, step, seconds, busy, np.zeros(running.shape, dtype=bool))
+
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
         """The load and the largest batch, in one shape with the lengths."""
         load, most, _, _ = np.broadcast_arrays(np.atleast_1d(load), self.most, self.prompt, self.output)

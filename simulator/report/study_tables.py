@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simulator.report.numerals import percent, significant
 from simulator.report.plain import finite
@@ -58,41 +58,3 @@ def area_lines(areas: Mapping[str, float]) -> list[str]:
     """A line for each contender: in which share of the map it is ahead."""
     none = "no contender runs and meets the condition"
     return [f"{name or none}: {percent(share)} of the map" for name, share in areas.items()]
-
-
-def plan_lines(document: Mapping[str, Any]) -> list[str]:
-    """The answer of a plan in words; `document` is its plain data."""
-    lines = [f"{document['tried']:,} candidates tried, {document['computed']} runs simulated now"]
-    best = document["best"]
-    if best is None:
-        lines.append("no fleet keeps the SLO")
-        if document["nearest"]:
-            machine, what, factor = document["nearest"]
-            lines.append(f"nearest: {machine}: {what}, by a factor of {significant(factor)} at the best")
-    else:
-        spares = f" and {best['spares']} spare" if best["spares"] else ""
-        lines += [
-            f"best fleet: {best['nodes']}{spares} x {best['machine']}, {best['replicas']} replicas of {best['layout']} "
-            f"in {best['weights']}, at most {best['max_num_seqs']} sequences each, on {best['stack']}",
-            *_prefill_lines(best),
-            f"  {significant(best['cost_per_mtok_usd'])} USD per million output tokens, "
-            f"{significant(best['cost_per_hour_usd'])} USD an hour, "
-            f"{significant(best['energy_per_output_token_j'])} J per output token, "
-            f"{significant(best['average_power_w'] / 1e3)} kW on average, "
-            f"{significant(best['carbon_per_mtok_kg'])} kg of CO2e per million output tokens ({document['grid']}, "
-            "machines left out)",
-            f"  what binds a replica: {best['binding']}; it holds {significant(document['headroom'])} times the peak",
-        ]
-        lines += [
-            f"  one more {unit} carries {significant(rate)} requests/s" for unit, rate in document["buys"].items()
-        ]
-    lines += [f"not possible, {count}: {why}" for why, count in document["refused"].items()]
-    return lines
-
-
-def _prefill_lines(best: Mapping[str, Any]) -> list[str]:
-    """The machines that compute the prompts of a best fleet, where they are others."""
-    if not best["prefill_machine"]:
-        return []
-    nodes = f"{best['prefill_nodes']} x {best['prefill_machine']}" if best["prefill_nodes"] else "the same nodes"
-    return [f"  prompts on {nodes}: {best['prefill_replicas']} replicas of {best['prefill_layout']}"]

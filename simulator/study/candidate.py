@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
+
+import numpy as np
 
 from simulator.cost.steady import Replica
 from simulator.cost.steady_pools import PrefillReplica
 from simulator.scenario import Limits, LinkChoice, PrefillChoice, ServingMachineChoice
+from simulator.scenario.model import ModelChoice
 from simulator.serve import Case
+
+LOADS = 128
+LEAST_LOAD = 1e-4
+"""Loads at which the power of a replica is known, at even ratios from this share of all that it holds; straight between
+them."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +32,38 @@ class Side:
         """How many go with so many replicas of the candidate."""
         return max(1, ceil(replicas * self.share - 1e-9))
 
+    def watts(self, rate: np.ndarray) -> np.ndarray:
+        """Of one chip above idle, where each replica finishes so many requests a second: within 0.1 %."""
+        rates, joules = self._curve
+        return np.asarray(np.interp(rate, rates, joules))
+
+    @cached_property
+    def _curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Loads from none to all that a replica holds, and W of a chip at each."""
+        if isinstance(self.replica, Replica):
+            state = self.replica.along(np.geomspace(LEAST_LOAD, 1.0, LOADS) * self.replica.most)
+        else:
+            state = self.replica.at_rate(np.geomspace(LEAST_LOAD, 1.0, LOADS) * self.replica.at_rate(np.inf).rate)
+        order = np.argsort(state.rate, kind="stable")
+        return np.append(0.0, state.rate[order]), np.append(0.0, state.joules[order])
+
     @property
     def name(self) -> str:
-        """Machine, layout, number format."""
+        """Machine, layout, number format, stack, and where its tensors are placed automatically."""
         machine = self.case.machine
-        return f"{machine.profile.name} {machine.parallelism} {self.case.precision.weights}"
+        placed = " placed" if self.case.choice.placement is not None else ""
+        layout = f"{machine.parallelism} {self.case.precision.weights}"
+        return f"{machine.profile.name} {layout} {machine.stack.name}{placed}"
 
 
 @dataclass(frozen=True)
 class Candidate:
     """Replicas that keep the SLO on average: `sides` that compute the prompts, if they are others, and that answer.
+    model: as the scenario names it.
     rate: requests a second of one replica that answers; token_s: its time for a token; binding: what keeps it from
     holding more; link: what the plan says that joins the sides."""
 
+    model: str | ModelChoice
     sides: tuple[Side, ...]
     limits: Limits
     rate: float
@@ -55,8 +83,9 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Machines, layouts, number formats, largest batch."""
-        return f"{' > '.join(side.name for side in self.sides)} x{self.limits.max_num_seqs}"
+        """Model, machines, layouts, number formats, stacks, limits of a step."""
+        limits = f"{self.limits.max_num_seqs} sequences, {self.limits.max_num_batched_tokens} tokens"
+        return f"{self.model} on {' > '.join(side.name for side in self.sides)}, {limits}"
 
     def choice(self, replicas: int) -> ServingMachineChoice:
         """The machine of a scenario with so many replicas."""

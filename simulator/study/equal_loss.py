@@ -23,7 +23,7 @@ from simulator.errors import Problem, ScenarioError, Where, unknown
 from simulator.model.number_format import Precision
 from simulator.model.quality import DISTINGUISHABLE, quality
 from simulator.scenario import Scenario, changed, scenario_of, value_at
-from simulator.scenario.model import ModelChoice, build_model
+from simulator.scenario.model import ModelChoice, build_model, model_places
 from simulator.strict import Strict
 from simulator.yaml_source import Source
 
@@ -48,6 +48,12 @@ class EqualLoss(Strict):
     reference: str | None = Field(None, description="The model whose loss all are to have; the first when left out.")
     tolerance: Annotated[float, Field(gt=0)] = Field(DISTINGUISHABLE, description="Nats within which losses are equal.")
 
+    def keeps(self, level: Level, levels: Sequence[Level]) -> bool:
+        """Whether a model is as good as the reference of its set."""
+        names = [each.model for each in levels]
+        aim = levels[names.index(self.reference) if self.reference in names else 0].loss
+        return level.loss is not None and aim is not None and abs(level.loss - aim) <= self.tolerance
+
 
 @dataclass(frozen=True)
 class Level:
@@ -58,6 +64,17 @@ class Level:
     key: str = ""
     before: float = 0.0
     after: float = 0.0
+
+
+def losses(scenario: Scenario, source: Source, folders: Sequence[Path]) -> tuple[Level, ...]:
+    """The predicted loss of every model of a scenario, as it is written."""
+    at = model_places(scenario.model)
+    found = []
+    for model, place in zip(scenario.models, at, strict=True):
+        architecture = build_model(model, folders, source.where, place)
+        precision = scenario.precision.over(architecture.precision or Precision())
+        found.append(Level(str(model), quality(architecture, precision, float(scenario.training_tokens)).loss))
+    return tuple(found)
 
 
 class Leveller:

@@ -13,9 +13,10 @@ from simulator.errors import OutputError
 from simulator.report.charts import save
 from simulator.report.notebook import Shown
 from simulator.report.plain import plain
+from simulator.report.plan_lines import plan_lines
 from simulator.report.result import version
 from simulator.report.study_page import study_page
-from simulator.report.study_tables import area_lines, plan_lines, ranking_lines
+from simulator.report.study_tables import area_lines, ranking_lines
 from simulator.study.store import STORE
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from simulator.study.crossover import Map
-    from simulator.study.plan import Proposal
+    from simulator.study.fleet import Fleet
+    from simulator.study.proposal import Proposal
     from simulator.study.sweep import Sweep
 
 DOCUMENT = "study.json"
@@ -82,22 +84,40 @@ def plan_document(found: Proposal) -> dict[str, Any]:
     """What a plan answers, as plain data."""
     table = found.table
     best = table.iloc[0].to_dict() if found.fleets else None
+    kept_out = found.kept_out()
+    share, half = found.attained() if found.fleets else (None, None)
     document: dict[str, Any] = plain(
         {
             "tried": found.tried,
             "computed": found.computed,
             "demand": vars(found.demand),
+            "objective": found.objective.name,
             "best": best,
+            "runners_up": table[table["verified"]].iloc[1:].to_dict(orient="records") if found.fleets else [],
             "grid": found.plan.grid if found.plan.carbon_intensity is None else "as the plan says",
             "headroom": found.headroom,
+            "largest_rate": found.headroom * found.demand.peak,
+            "slo": found.slo.summary(),
+            "slo_attainment": share,
+            "slo_attainment_ci95": half,
+            "binding_constraint": None
+            if kept_out is None
+            else {"constraint": kept_out[0], "fleet": kept_out[1].name, **_figures(found, kept_out[1])},
             "buys": found.buys(),
             "sensitivity": found.sensitivity().to_dict(orient="records"),
+            "losses": found.level_lines(),
             "run": found.run,
-            "refused": found.refused,
-            "nearest": list(found.nearest) if found.nearest else None,
+            "refused": {**found.refused, **found.constraints()},
+            "nearest": found.nearest._asdict() if found.nearest else None,
         }
     )
     return document
+
+
+def _figures(found: Proposal, fleet: Fleet) -> dict[str, float]:
+    """The objective of a fleet, and what it would save of the best one's."""
+    value = found.objective.of(fleet)
+    return {found.objective.name: value, "saves": 1.0 - value / found.objective.of(found.fleets[0])}
 
 
 def write_plan(found: Proposal, file: Path, out: Path, plots: bool = True) -> None:

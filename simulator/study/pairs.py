@@ -6,7 +6,7 @@ holds. The best few of each part, by what they take of the objective at the peak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -18,11 +18,12 @@ from simulator.cost.steady_pools import MOST_LOAD, PrefillReplica
 from simulator.errors import RamwiseError
 from simulator.metrics.slo import Slo
 from simulator.scenario import Limits
+from simulator.scenario.model import ModelChoice
 from simulator.serve import Case, link_of
 from simulator.study.candidate import Candidate, Refusal, Side
 from simulator.study.fleet import Demand
 from simulator.study.steady_pools import pools_of
-from simulator.study.study import Plan
+from simulator.study.study import Goal, Plan
 
 HALVES = 6
 """Machines of each part that are joined."""
@@ -58,7 +59,9 @@ class Half:
         return (chips * idle + work) * float(node.power.pue)
 
 
-def pairs(cases: Sequence[tuple[Case, Limits]], slo: Slo, demand: Demand, plan: Plan) -> Iterator[Candidate | Refusal]:
+def pairs(
+    model: str | ModelChoice, cases: Sequence[tuple[Case, Limits]], slo: Slo, demand: Demand, plan: Plan
+) -> Iterator[Candidate | Refusal]:
     """Candidates of the best machines for each part, and why others of these are none. Without a link of the plan's
     only machines with a network of their own are looked at."""
     joined = plan.link is not None
@@ -69,22 +72,32 @@ def pairs(cases: Sequence[tuple[Case, Limits]], slo: Slo, demand: Demand, plan: 
     lengths = float(requests.input_tokens.mean()), float(requests.output_tokens.mean())
     firsts = {_key(case): _prefill(case, limits, slo, *lengths) for case, limits in cases}
     seconds = [_decode(case, limits, slo, *lengths) for case, limits in cases]
-    first, then = (_best(halves, plan.objective, demand) for halves in ([*firsts.values()], seconds))
+    first, then = (_best(halves, plan.goals, demand) for halves in ([*firsts.values()], seconds))
     for one in first:
         for other in then:
-            yield _joined(one, other, slo, demand, plan, lengths)
+            yield _joined(model, one, other, slo, demand, plan, lengths)
 
 
 def _key(case: Case) -> tuple[Any, ...]:
     """The largest batch does not matter to a pool that prefills."""
     machine = case.machine
-    return machine.profile.name, machine.parallelism, case.precision, case.limits.max_num_batched_tokens
+    return (
+        machine.profile.name,
+        machine.stack.name,
+        machine.parallelism,
+        case.precision,
+        case.limits.max_num_batched_tokens,
+    )
 
 
-def _best(halves: Sequence[Half | None], objective: str, demand: Demand) -> list[Half]:
+def _best(halves: Sequence[Half | None], goals: Mapping[Goal, float], demand: Demand) -> list[Half]:
+    """The best of each machine and layout, by the weighted goals in multiples of the least of each."""
     known = [half for half in halves if half is not None]
+    least = {goal: min((half.score(goal, demand) for half in known), default=1.0) or 1.0 for goal in goals}
     by_machine: dict[tuple[str, str], Half] = {}
-    for half in sorted(known, key=lambda half: half.score(objective, demand)):
+    for half in sorted(
+        known, key=lambda half: sum(goals[goal] * half.score(goal, demand) / least[goal] for goal in goals)
+    ):
         by_machine.setdefault((half.case.machine.profile.name, str(half.case.machine.parallelism)), half)
     return list(by_machine.values())[:HALVES]
 
@@ -121,7 +134,7 @@ def _decode(case: Case, limits: Limits, slo: Slo, prompt: float, output: float) 
 
 
 def _joined(
-    one: Half, other: Half, slo: Slo, demand: Demand, plan: Plan, lengths: tuple[float, float]
+    model: str | ModelChoice, one: Half, other: Half, slo: Slo, demand: Demand, plan: Plan, lengths: tuple[float, float]
 ) -> Candidate | Refusal:
     """The two as one candidate, where a link joins them and both together keep the SLO at the peak."""
     prompt, output = lengths
@@ -152,4 +165,4 @@ def _joined(
     if pools.holds()["link"][0] < demand.peak:
         return Refusal("the link does not hold the peak")
     sides = first, Side(other.case, other.replica)
-    return Candidate(sides, other.limits, other.rate, float(state.token_s(output)[0]), other.binding, plan.link)
+    return Candidate(model, sides, other.limits, other.rate, float(state.token_s(output)[0]), other.binding, plan.link)

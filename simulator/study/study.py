@@ -120,6 +120,22 @@ class Availability(Strict):
     maintenance: Annotated[int, Field(ge=0)] = Field(0, description="Nodes that are always away for maintenance.")
 
 
+Degree = Annotated[int, Field(gt=0, le=1_000_000)]
+Weight = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class Layout(Strict):
+    """How a replica is laid out on chips."""
+
+    tp: Degree = 1
+    pp: Degree = 1
+    dp: Degree = 1
+    ep: Degree = 1
+
+
+Goal = Literal["cost", "energy", "chips", "carbon"]
+
+
 class Plan(Common):
     """The best fleet for the scenario's traffic within its SLO."""
 
@@ -128,7 +144,12 @@ class Plan(Common):
         "auto", description="Hardware profiles; auto: all of them."
     )
     tp: Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)] | Literal["auto"] = Field(
-        "auto", description="auto: 1, 2, 4 ..."
+        "auto",
+        description="auto: 1, 2, 4 ... chips of a node; experts cut and spread; several nodes for a large model.",
+    )
+    layouts: tuple[Layout, ...] = Field((), description="Layouts in the place of tp: [{tp: 8, pp: 2}, {dp: 8, ep: 8}].")
+    stacks: Annotated[tuple[str, ...], Field(min_length=1)] | Literal["default", "auto"] = Field(
+        "default", description="Software; default: each profile's. auto: all that have numbers of the chip."
     )
     precision: tuple[PrecisionChoice, ...] = Field((PrecisionChoice(),), min_length=1)
     max_num_seqs: tuple[Annotated[int, Field(gt=0)], ...] = Field((32, 128, 512), min_length=1)
@@ -145,9 +166,18 @@ class Plan(Common):
     link: LinkChoice | None = Field(
         None, description="Moves KV caches between them; left out: the `scale_out` of machines that have one."
     )
-    objective: Literal["cost", "energy", "chips", "carbon"] = Field(
+    mixed: bool = Field(
+        True, description="Beside fleets of one kind: one for the base load, another for what exceeds it."
+    )
+    objective: Goal | Annotated[dict[Goal, Weight], Field(min_length=1)] = Field(
         "cost",
-        description="USD, joules, chips, or CO2e of the electricity (machines left out): the least wins.",
+        description="USD, joules, chips, or CO2e of the electricity (machines left out): the least wins. Or weights of "
+        "several, each in multiples of the least that any candidate takes: {cost: 0.7, energy: 0.3}.",
+    )
+    slo_by: Literal["goodput", "percentiles"] = Field(
+        "goodput",
+        description="goodput: the SLO's share of requests keeps all limits. percentiles: each latency's percentile "
+        "keeps its own, as MLPerf judges (50, 90 or 99).",
     )
     grid: str = Field("world-2023", description="Whose electricity: world-2023, us-2023, france-2023 ...")
     carbon_intensity: Annotated[Known, quantity("kg/J", zero=True)] | None = Field(
@@ -157,17 +187,40 @@ class Plan(Common):
     day: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (), description="Load of each hour of a day, relative; the traffic is its mean, the fleet is made for its peak."
     )
+    headroom: Ratio = Field(Known(1.0), description="Factor on the peak that the fleet must hold.")
+    standby: Literal["on", "off"] = Field(
+        "on", description="Machines that an hour does not need: on they draw idle power; off none, and cost no rent."
+    )
     availability: Availability | None = None
+    spares: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0, description="Spare nodes of each kind (N + k), where no availability says how many."
+    )
     power: Watts | None = Field(None, description="Most that the site can draw.")
+    rack_power: Watts | None = Field(None, description="Most that a rack can draw: how many nodes fit in one.")
+    racks: Annotated[int, Field(gt=0)] | None = Field(None, description="Most racks.")
     nodes: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict, description="Most nodes, by profile.")
     verify: Annotated[int, Field(gt=0, le=50)] = Field(4, description="How many are simulated by events at once.")
     replications: Annotated[int, Field(gt=0, le=100)] = Field(1, description="Seeds that all must keep the SLO.")
 
     @model_validator(mode="after")
     def _decides(self) -> Plan:
-        if self.objective == "carbon" and self.carbon_intensity == 0.0:
+        if "carbon" in self.goals and self.carbon_intensity == 0.0:
             raise ValueError("electricity without CO2e makes all fleets equal; write carbon_intensity: 0.4 kg/kWh")
+        if self.layouts and self.tp != "auto":
+            raise ValueError("layouts say tp themselves; write tp in each of them and not beside them")
+        if self.availability is not None and self.spares:
+            raise ValueError("availability says how many spares there are; write one of the two")
+        if self.racks is not None and self.rack_power is None:
+            raise ValueError("racks hold as many nodes as they can feed; write rack_power: 40 kW")
+        for field in ("evaluate", "derived"):
+            if field in self.model_fields_set:
+                raise ValueError(f"{field} means nothing in a plan; remove it")
         return self
+
+    @property
+    def goals(self) -> dict[Goal, float]:
+        """What is made small -> its weight."""
+        return {self.objective: 1.0} if isinstance(self.objective, str) else dict(self.objective)
 
     def intensity(self, where: Where | None = None) -> Known:
         """kg of CO2e a joule. Raise ProfileError for a grid that nobody knows."""

@@ -1,0 +1,45 @@
+"""What a candidate of one machine holds in steady state within an SLO."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simulator.cost.steady import Replica
+from simulator.metrics.slo import Slo
+from simulator.scenario import Limits
+from simulator.scenario.model import ModelChoice
+from simulator.serve import Case
+from simulator.study.candidate import Candidate, Refusal, Side
+
+BATCHES = 48
+"""Batches between one and the largest at which a replica is looked at, at even ratios."""
+
+
+def judged(
+    model: str | ModelChoice, case: Case, limits: Limits, slo: Slo, prompt: float, output: float
+) -> Candidate | Refusal:
+    """The largest batch at which the means keep the SLO, for requests of so many tokens on average."""
+    room = case.sheet.kv_tokens / (prompt + output / 2)
+    most = max(1.0, min(float(limits.max_num_seqs), room))
+    replica = Replica(case.architecture, case.precision, case.machine, prompt, output, most)
+    batches = np.geomspace(1.0, most, BATCHES)
+    state = replica.at_batch(batches)
+    limits_s = {"ttft": slo.ttft_s, "tpot": slo.tpot_s, "e2el": slo.e2el_s}
+    reached = {
+        "ttft": state.first_s,
+        "tpot": state.step_s,
+        "e2el": state.first_s + (output - 1) * state.step_s,
+    }
+    over = {name: reached[name] / limit for name, limit in limits_s.items() if limit is not None}
+    kept = np.all([ratio <= 1.0 for ratio in over.values()], axis=0)
+    if not kept[0]:
+        worst = max(over, key=lambda name: float(over[name].min()))
+        return Refusal(f"{worst} above the SLO in the smallest batch", float(over[worst].min()))
+    last = int(np.argmin(kept)) - 1 if not kept.all() else BATCHES - 1
+    if last == BATCHES - 1:
+        binding = "max_num_seqs" if limits.max_num_seqs <= room else "KV cache"
+    else:
+        binding = max(over, key=lambda name: float(over[name][last + 1]))
+    chosen = replica.at_batch(batches[last])
+    side = Side(case, replica)
+    return Candidate(model, (side,), limits, float(chosen.rate[0]), float(chosen.step_s[0]), binding)
