@@ -113,9 +113,9 @@ class Replica:
         running, most = self._shaped(batch)
         running = np.minimum(running, most)
         busy = _busy(running)
-        step, seconds = self._step(_when_busy(running), busy)
-        rate = running / (self.steps * seconds)
-        return self._state(running, rate, step, seconds, busy, np.zeros(running.shape, dtype=bool))
+        priced = self._step(_when_busy(running), busy)
+        rate = running / (self.steps * priced.seconds)
+        return self._state(running, rate, priced, busy, np.zeros(running.shape, dtype=bool))
 
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
         """The load and the largest batch, in one shape with the lengths."""
