@@ -11,13 +11,12 @@ import pytest
 
 from simulator.cost.training.memory import memory_sheet
 from simulator.cost.training.step import step_time
-from simulator.engine.schedules import check_schedule
 from simulator.model.training.recompute import PARTS
-from simulator.train.step import step_events
+from simulator.train.step import as_recorded, event_time, step_events
 from simulator.validation import MeasurementError, aliases, validate
 from simulator.validation.kinds import kind_of
-from simulator.validation.training.fit import errors, fit, questions, search, start
-from simulator.validation.training.kind import SHIPPED, Training, simulate
+from simulator.validation.training.fit import errors, fit, questions, start
+from simulator.validation.training.kind import SCALE, SHIPPED, Training, in_closed_form, simulate
 from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
 from simulator.validation.training.rows import TrainingRow
 
@@ -26,7 +25,7 @@ GIB = 2.0**30
 
 @pytest.fixture(scope="module")
 def rows() -> list[TrainingRow]:
-    return [row for row in Training().rows([SHIPPED]) if isinstance(row, TrainingRow)]
+    return [row for row in Training().rows([SHIPPED, SCALE]) if isinstance(row, TrainingRow)]
 
 
 @pytest.fixture(scope="module")
@@ -47,35 +46,36 @@ def test_the_columns_tell_a_file_of_training_runs() -> None:
     assert kind_of(SHIPPED) == "training"
 
 
-def test_the_median_step_is_within_four_per_cent_and_nine_of_ten_within_fifteen(
-    asked: dict[str, TrainingQuestion],
-) -> None:
-    found = validate([SHIPPED]).overall
-    assert found.median_ape is not None
-    assert found.bias is not None
-    assert found.median_ape < 0.04
-    assert abs(found.bias) < 0.02
-    assert found.p90_ape is not None and found.p90_ape < 0.15
-    assert found.coverage > 0.88
-
-
-def test_steps_in_events_take_what_the_closed_form_says(asked: dict[str, TrainingQuestion]) -> None:
-    """`validate` uses the closed form, runs the events. They differ where an exchange does not fit beside the passes
-    that hide it, or meets other traffic on its link; on nearly all measured runs by less than a per cent."""
+def test_most_steps_in_events_take_what_the_closed_form_says(asked: dict[str, TrainingQuestion]) -> None:
+    """They differ where an exchange does not fit beside the passes that hide it, or meets other traffic on its link."""
     differences = []
-    for question in list(asked.values())[::6]:
-        layout, recipe = question.layout, question.recipe
-        schedule = "interleaved" if layout.vpp > 1 else "1f1b"
-        count = recipe.micro_batches(layout)
-        parts = question.architecture, recipe, layout, question.machine
-        if layout.check(parts[0]) or check_schedule(schedule, layout.pp, count, layout.vpp) or count * layout.pp > 500:
-            continue
-        closed = step_time(*parts)
-        events = step_events(closed, *parts, schedule)
-        differences.append((events.seconds - closed.pipeline - closed.gradients - closed.slices) / closed.seconds)
-    assert len(differences) > 60
+    for question in list(asked.values())[::12]:
+        events, closed = simulate(question), in_closed_form(question)
+        if isinstance(events, float) and isinstance(closed, float):
+            differences.append(events / closed - 1.0)
+    assert len(differences) > 40
     assert np.mean(np.abs(differences) < 0.01) > 0.9
     assert max(differences) > 0.01
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bloom-bench-0228-h13312-l82-a64-dp8-tp4-pp12-mbs2-g2048-bf16",
+        "mbridge-25.11-h100-llama3.1-405b-fp8-n1024-g512-pt",
+        "mbridge-26.04.01-b200-deepseekv3-mxfp8-n256-g4096-pt",
+    ],
+)
+def test_a_long_step_is_two_short_ones(asked: dict[str, TrainingQuestion], name: str) -> None:
+    question = asked[name]
+    parts = question.architecture, question.recipe, question.layout, question.machine
+    schedule = "interleaved" if question.layout.vpp > 1 else "1f1b"
+    cost = step_time(*parts)
+    record = step_events(cost, *parts, schedule)
+    whole = as_recorded(cost, record.seconds, record.pipeline_s)
+    short = event_time(*parts, schedule)
+    assert short.seconds == pytest.approx(whole.seconds, rel=2e-3)
+    assert short.gradients == pytest.approx(whole.gradients, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,25 @@ def test_four_hundred_billion_parameters_from_512_to_8192_chips(asked: dict[str,
     """MLPerf: the same layout with more replicas loses 11 % of its rate."""
     series = [asked[f"mlperf-v5.0-llama31_405b-h100-n{chips}-nvidia-iter"] for chips in (512, 2048, 2432, 2560, 8192)]
     assert max(abs(off(question)) for question in series) < 0.04
+
+
+def test_gpt3_from_256_to_10752_chips(asked: dict[str, TrainingQuestion]) -> None:
+    """MLPerf: fewer micro-batches a replica, and an exchange that stays, cost a quarter of the rate. v3.1 is predicted
+    by a stack fitted to other models; v4.1's has two numbers, from its two smallest runs."""
+    rounds = {
+        "v3.1": [f"mlperf-v3.1-gpt3-h100-n{chips}-nvidia-iter" for chips in (512, 4096, 8192, 10752)],
+        "v4.1": [f"mlperf-v4.1-gpt3-h100-n{chips}-nvidia-iter" for chips in (256, 512)]
+        + [f"mlperf-v4.1-gpt3-h100-n{chips}-oracle-iter" for chips in (1536, 3072)],
+    }
+    for name, worst in (("v3.1", 0.03), ("v4.1", 0.07)):
+        assert max(abs(off(asked[run])) for run in rounds[name]) < worst
+    for runs, measured, near in ((rounds["v3.1"], 0.726, 0.02), (rounds["v4.1"], 0.749, 0.06)):
+        rates = []
+        for question in (asked[runs[0]], asked[runs[-1]]):
+            seconds = simulate(question)
+            assert isinstance(seconds, float)
+            rates.append(question.recipe.global_batch / seconds / question.machine.chips)
+        assert rates[1] / rates[0] == pytest.approx(measured, abs=near)
 
 
 def test_slices_over_a_data_centre_network(asked: dict[str, TrainingQuestion]) -> None:
@@ -142,7 +161,8 @@ def test_the_most_telling_script_of_a_run_counts(asked: dict[str, TrainingQuesti
 
 
 def test_what_is_no_step_has_a_reason(rows: list[TrainingRow]) -> None:
-    points = {point.row.id: point for point in Training().points(rows)}
+    told = [row for row in rows if row.id in ("palm-540b-hours", "palm-540b-tps")]
+    points = {point.row.id: point for point in Training().points(told)}
     assert "no time or a rate" in points["palm-540b-hours"].reason.replace("not a", "no")
     assert points["palm-540b-tps"].row.apart  # recalled
 
@@ -156,15 +176,15 @@ def test_a_broken_file_says_where(tmp_path: Path) -> None:
 
 
 def test_a_fit_finds_the_numbers_that_made_the_times() -> None:
-    made = questions("megatron-2022")
-    truth = {"matmul.fp16": 0.7, "attention": 0.25}
+    made = [q for q in questions("llm-foundry-2023") if q.machine.profile.name == "a100-sxm-40g-8"][::4]
+    truth = {"matmul.bf16": 0.7, "attention": 0.25}
     seconds = errors(made, truth)  # log(time with these numbers / measured)
     made = [
         replace(question, row=replace(question.row, value=question.row.value * float(np.exp(log))))
         for question, log in zip(made, seconds, strict=True)
     ]
-    found = search(made, start(made, ["matmul", "attention"]))
-    assert found["matmul.fp16"] == pytest.approx(0.7, rel=0.02)
-    assert found["attention"] == pytest.approx(0.25, rel=0.15)  # a small part of these steps
-    assert np.abs(errors(made, found)).max() < 0.005
-    assert np.abs(fit(made, found).left_out).max() < 0.02
+    found = fit(made, start(made, ["matmul", "attention"]))
+    assert found.numbers["matmul.bf16"] == pytest.approx(0.7, rel=0.02)
+    assert found.numbers["attention"] == pytest.approx(0.25, rel=0.15)  # a small part of these steps
+    assert np.abs(found.errors).max() < 0.005
+    assert np.abs(found.left_out).max() < 0.02

@@ -29,6 +29,8 @@ from simulator.validation.predict import READINGS
 from simulator.validation.question import LOAD, NO_READING, Interpreter, Question
 from simulator.validation.rows import COLUMNS, FOLDER, SHIPPED, Row, read_rows, verdicts, write_compact
 from simulator.validation.steps import Step, step_seconds
+from simulator.validation.training.rows import TrainingRow
+from simulator.validation.validation import Validation
 
 STATIC = {
     "hardware": "h100-sxm",
@@ -366,8 +368,24 @@ def test_few_rows_are_judged_and_all_of_them_exist() -> None:
     assert not judged
 
 
-def test_the_accuracy_that_was_reached_is_kept() -> None:
-    assert lost(validate(keep=sampled), baseline(), "sample") == []
+@pytest.fixture(scope="module")
+def sample() -> Validation:
+    return validate(keep=sampled)
+
+
+def test_the_accuracy_that_was_reached_is_kept(sample: Validation) -> None:
+    assert lost(sample, baseline(), "sample") == []
+
+
+def test_the_median_training_step_is_within_four_per_cent_and_nine_of_ten_within_fifteen(sample: Validation) -> None:
+    found = figures([point for point in sample.points if isinstance(point.row, TrainingRow)])
+    assert found.median_ape is not None
+    assert found.p90_ape is not None
+    assert found.bias is not None
+    assert found.median_ape < 0.04
+    assert found.p90_ape < 0.15
+    assert abs(found.bias) < 0.02
+    assert found.coverage > 0.88
 
 
 def test_losses_are_seen() -> None:

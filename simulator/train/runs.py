@@ -18,7 +18,7 @@ from simulator.progress import Progress, untold
 from simulator.report.training.result import TrainingReport, TrainingRun
 from simulator.scenario import TrainingScenario
 from simulator.train.case import TrainingCase, prepare
-from simulator.train.step import step_events
+from simulator.train.step import as_recorded, step_events
 from simulator.train.summary import summary, whole_run
 from simulator.yaml_source import Source, as_yaml
 
@@ -55,12 +55,7 @@ def simulate(scenario: TrainingScenario, case: TrainingCase, progress: Progress 
     slow = slowest(scenario, case, cost)
     parts = case.architecture, case.recipe, case.layout, case.machine
     record = step_events(cost, *parts, case.schedule, slow.stages if slow else ())
-    cost = replace(
-        cost,
-        pipeline=record.pipeline_s,
-        jitter=cost.jitter * record.pipeline_s / cost.pipeline,
-        gradients=record.seconds - record.pipeline_s - cost.slices,
-    )
+    cost = as_recorded(cost, record.seconds, record.pipeline_s)
     power = run_power(cost, case.machine)
     tokens_a_step = case.recipe.global_batch * case.recipe.length
     tokens = float(scenario.tokens) if scenario.tokens else float(scenario.steps or 1) * tokens_a_step

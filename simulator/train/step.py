@@ -1,12 +1,13 @@
-"""One step in events: what the engine needs of the costs of its stages."""
+"""One step in events: what the engine needs of the costs of its stages, and what its record makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil
 
 from simulator.cost.training.machine import FAR, TrainingMachine
-from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, send_path, slice_seconds
+from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, send_path, slice_seconds, step_time
 from simulator.cost.training.traffic import stage_traffic
 from simulator.engine.exchange import Exchange
 from simulator.engine.pipeline import PipelineRecord, StageWork
@@ -15,6 +16,47 @@ from simulator.engine.schedules import DECIDING
 from simulator.model.architecture import Architecture
 from simulator.model.training.layout import TrainingLayout
 from simulator.model.training.recipe import Recipe
+
+FILLED = 2
+"""Micro-batches over stages after which a pipeline repeats itself until its last ones, when nothing is exchanged."""
+
+
+def event_time(
+    architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine, schedule: str
+) -> StepTime:
+    """A step as its events take it, without their record.
+
+    A long step is two short ones, p micro-batches apart: between what is gathered at its beginning and reduced at its
+    end the next p take as long as the p before them (the same as the whole step within 0.2 %; tests).
+    """
+    cost = step_time(architecture, recipe, layout, machine)
+    parts = architecture, recipe, layout, machine, schedule
+    exchanged = sum(exchange_seconds(architecture, recipe, layout, machine).values())
+    beside = ceil(exchanged / max(stage.both for stage in cost.stages) / layout.pp)
+    count, short = int(cost.micro_batches), (FILLED + beside) * layout.pp
+    short += count % layout.pp
+    if count <= short + 2 * layout.pp:
+        record = step_events(cost, *parts)
+        return as_recorded(cost, record.seconds, record.pipeline_s)
+    first, second = (
+        step_events(replace(cost, micro_batches=float(some)), *parts) for some in (short, short + layout.pp)
+    )
+    times = (count - short) / layout.pp
+    seconds, pipeline = (
+        begun + times * (further - begun)
+        for begun, further in ((first.seconds, second.seconds), (first.pipeline_s, second.pipeline_s))
+    )
+    return as_recorded(cost, seconds, pipeline)
+
+
+def as_recorded(cost: StepTime, seconds: float, pipeline: float) -> StepTime:
+    """The step's cost with what the events took, `pipeline` of it in passes, in place of the closed form."""
+    return replace(
+        cost,
+        pipeline=pipeline,
+        jitter=cost.jitter * pipeline / cost.pipeline,
+        gradients=seconds - pipeline - cost.slices,
+    )
 
 
 def step_events(

@@ -9,7 +9,7 @@ and predicts it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -18,12 +18,13 @@ import numpy as np
 
 from simulator.quantity import Known
 from simulator.stack.training.stack import TrainingStack
-from simulator.validation.rows import verdicts
-from simulator.validation.training.kind import SHIPPED, Training, simulate
+from simulator.validation.rows import Reason, verdicts
+from simulator.validation.training.kind import Training, in_closed_form, simulate
 from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
 from simulator.validation.training.rows import TrainingRow
 
 LIMIT = 0.3
+REPEATS = 2
 STEP, NEAR, LARGEST = 0.02, 0.01, 0.5
 """Of a logarithm: the step of a slope, the size below which an error counts alike, and the longest move of a round."""
 
@@ -61,13 +62,13 @@ class Fit:
     left_out: np.ndarray
 
 
-def questions(stack: str, files: Sequence[Path] = (SHIPPED,)) -> list[TrainingQuestion]:
+def questions(stack: str, files: Sequence[Path] = Training.shipped) -> list[TrainingQuestion]:
     """The rows of a stack that can be simulated; those in doubt are left out."""
     interpreter, judged = TrainingInterpreter(), verdicts()
     rows = [row for row in Training().rows(files) if isinstance(row, TrainingRow) and row.id not in judged]
     asked = [interpreter.ask(row) for row in rows if not row.apart]
     found = [q for q in asked if isinstance(q, TrainingQuestion) and q.machine.stack.name == stack]
-    return [q for q in found if isinstance(simulate(q), float)]
+    return [q for q in found if isinstance(in_closed_form(q), float)]
 
 
 def with_numbers(question: TrainingQuestion, numbers: Mapping[str, float]) -> TrainingQuestion:
@@ -88,21 +89,31 @@ def with_numbers(question: TrainingQuestion, numbers: Mapping[str, float]) -> Tr
     return replace(question, machine=replace(question.machine, stack=changed))
 
 
-def errors(asked: Sequence[TrainingQuestion], numbers: Mapping[str, float]) -> np.ndarray:
+def errors(
+    asked: Sequence[TrainingQuestion],
+    numbers: Mapping[str, float],
+    simulate: Callable[[TrainingQuestion], float | Reason] = simulate,
+) -> np.ndarray:
     """log(simulated / measured) of each row."""
     values = [simulate(with_numbers(question, numbers)) for question in asked]
     return np.array([log(v / q.row.value) if isinstance(v, float) else 0.0 for v, q in zip(values, asked, strict=True)])
 
 
-def search(asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds: int = 30) -> dict[str, float]:
+def search(
+    asked: Sequence[TrainingQuestion], begin: Mapping[str, float], events: np.ndarray, rounds: int = 30
+) -> dict[str, float]:
     """The numbers within BOUNDS that make the mean error small. Each round is a damped Gauss-Newton step on the errors
-    weighted by 1 / their size (which minimises the sum of sizes), or none when no damping helps."""
+    weighted by 1 / their size (which minimises the sum of sizes), or none when no damping helps.
+
+    events: what they add to the logarithm of each row's closed form, as far as it does not depend on the numbers.
+    """
     names = list(begin)
     chips = np.array([question.machine.profile.chip.name for question in asked])
     low, high = np.log([BOUNDS[name.rpartition(": ")[2].partition(".")[0]] for name in names]).T
 
-    def at(point: np.ndarray) -> np.ndarray:
-        return errors(asked, dict(zip(names, np.exp(point).tolist(), strict=True)))
+    def at(point: np.ndarray, rows: Sequence[int] = range(len(asked))) -> np.ndarray:
+        numbers = dict(zip(names, np.exp(point).tolist(), strict=True))
+        return errors([asked[row] for row in rows], numbers, in_closed_form) + events[list(rows)]
 
     def loss(found: np.ndarray) -> float:
         return float(np.minimum(np.abs(found), LIMIT).mean())
@@ -114,9 +125,8 @@ def search(asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds
         for column, name in enumerate(names):
             step = STEP if best[column] + STEP <= high[column] else -STEP
             place = name.rpartition(": ")[0]
-            rows = np.flatnonzero(chips == place) if place else np.arange(len(asked))
-            moved = dict(zip(names, np.exp(best + step * np.eye(len(names))[column]).tolist(), strict=True))
-            slopes[rows, column] = (errors([asked[int(row)] for row in rows], moved) - found[rows]) / step
+            rows = np.flatnonzero(chips == place).tolist() if place else list(range(len(asked)))
+            slopes[rows, column] = (at(best + step * np.eye(len(names))[column], rows) - found[rows]) / step
         weights = np.where(np.abs(found) > LIMIT, LIMIT, 1.0) / np.maximum(np.abs(found), NEAR)
         normal, pull = slopes.T @ (weights[:, None] * slopes), slopes.T @ (weights * found)
         for _ in range(6):
@@ -133,14 +143,18 @@ def search(asked: Sequence[TrainingQuestion], begin: Mapping[str, float], rounds
 
 
 def fit(asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out: bool = True) -> Fit:
-    """Fit, and then without each model in turn."""
-    numbers = search(asked, start)
+    """Fit, and then without each model in turn. What events add to the closed form is simulated anew REPEATS times."""
+    numbers = dict(start)
+    for _ in range(REPEATS):
+        events = errors(asked, numbers) - errors(asked, numbers, in_closed_form)
+        numbers = search(asked, numbers, events)
+    names = np.array([question.architecture.name for question in asked])
     left: list[float] = []
-    models = sorted({q.architecture.name for q in asked})
+    models = sorted(set(names.tolist()))
     for model in models if leave_out and len(models) > 1 else ():
-        rest = [q for q in asked if q.architecture.name != model]
-        own = [q for q in asked if q.architecture.name == model]
-        left += list(errors(own, search(rest, numbers, 6)))
+        own, rest = np.flatnonzero(names == model).tolist(), np.flatnonzero(names != model).tolist()
+        found = search([asked[row] for row in rest], numbers, events[rest], 6)
+        left += list(errors([asked[row] for row in own], found))
     return Fit(numbers, errors(asked, numbers), np.array(left))
 
 
