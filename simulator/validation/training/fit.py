@@ -113,7 +113,7 @@ def search(
 
     def at(point: np.ndarray, rows: Sequence[int] = range(len(asked))) -> np.ndarray:
         numbers = dict(zip(names, np.exp(point).tolist(), strict=True))
-        return errors([asked[row] for row in rows], numbers, in_closed_form) + events[list(rows)]
+        return np.add(errors([asked[row] for row in rows], numbers, in_closed_form), events[list(rows)])
 
     def loss(found: np.ndarray) -> float:
         return float(np.minimum(np.abs(found), LIMIT).mean())
