@@ -113,7 +113,8 @@ def search(
 
     def at(point: np.ndarray, rows: Sequence[int] = range(len(asked))) -> np.ndarray:
         numbers = dict(zip(names, np.exp(point).tolist(), strict=True))
-        return np.add(errors([asked[row] for row in rows], numbers, in_closed_form), events[list(rows)])
+        smooth: np.ndarray = errors([asked[row] for row in rows], numbers, in_closed_form) + events[list(rows)]
+        return smooth
 
     def loss(found: np.ndarray) -> float:
         return float(np.minimum(np.abs(found), LIMIT).mean())
