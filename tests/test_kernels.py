@@ -280,6 +280,21 @@ def test_a_fit_finds_numbers_again() -> None:
     assert again == pytest.approx(truth, rel=0.01)
 
 
+def test_an_exponent_of_1_is_a_bound_and_the_other_numbers_answer_to_it() -> None:
+    """Rows made with an exponent that no norm has: the others are not fitted beside one like it."""
+    made = jobs("trtllm-1.0", Products.shipped)[0]
+    truth = {"overlap": 0.7, "plateau": 0.9, "streaming": 0.9}
+    added = made.seconds(truth)
+    rows = [
+        KernelRow(**{**vars(row), "value": seconds * 1e3})
+        for row, seconds in zip(made.rows[::20], added[::20], strict=True)
+    ]
+    job = Job(made.table, made.call, rows)
+    again = fit([job], list(truth))
+    assert again["overlap"] == pytest.approx(1.0)
+    assert abs(np.median(job.errors(again))) < 0.02
+
+
 def test_a_fit_is_written_with_rows_and_residual() -> None:
     text = fitted("trtllm-1.0", Products.shipped, date(2026, 1, 2))
     assert "fit of 2026-01-02 to 1,694 rows: median error 5." in text

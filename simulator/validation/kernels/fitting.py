@@ -14,7 +14,7 @@ from simulator.quantity import Known
 from simulator.stack.library import ChipKernels
 from simulator.validation.kernels.rows import KernelRow
 from simulator.validation.kernels.table import MS, Call, KernelTable
-from simulator.validation.robust import minimum
+from simulator.validation.robust import LOWEST, minimum
 
 SPREAD = 0.6
 """How far, as a logarithm, a number is expected to lie from its present value."""
@@ -80,10 +80,9 @@ def fit(members: Sequence[Job], names: Sequence[str]) -> dict[str, float]:
 
     below_one = {name for name in names if name in SHARES and not _may_exceed(members[0], name)}
     limits = [log(MOST / value) if name in below_one else 3.0 for name, value in zip(names, start, strict=True)]
-    x = minimum(errors, np.maximum(limits, 1e-4), SPREAD)
-    if "overlap" in names:  # an exponent below 1 is no norm
-        place = list(names).index("overlap")
-        x[place] = max(x[place], -log(start[place]))
+    # An exponent below 1 is no norm.
+    lowest = [-log(value) if name == "overlap" else LOWEST for name, value in zip(names, start, strict=True)]
+    x = minimum(errors, np.maximum(limits, 1e-4), SPREAD, np.array(lowest))
     return dict(zip(names, (start * np.exp(x)).tolist(), strict=True))
 
 
