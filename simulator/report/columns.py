@@ -37,6 +37,9 @@ NAMES = {
     "link_bytes_per_output_token": "Sent by all chips for an output token (B)",
     "bisection_bytes_per_output_token": "Across the middle for an output token (B)",
     "bisection_utilisation": "Busy middle of the fabric (share of peak)",
+    "nats_per_joule": "Nats for a joule",
+    "nats_per_usd": "Nats for a dollar",
+    "tokens_per_day": "Tokens served a day",
     "network_share": "Waiting for messages (share of a step)",
     "network_energy_per_output_token_j": "Messages' energy per output token (J)",
 }

@@ -55,6 +55,13 @@ class Study(Common):
         default_factory=dict, description="Key of the scenario -> its values; all combinations."
     )
     together: tuple[dict[str, Column], ...] = Field((), description="Groups of keys whose values go side by side.")
+    beside: dict[str, str] = Field(
+        default_factory=dict,
+        description="Name -> another study, whose row of the same model stands beside each row, as columns NAME_...",
+    )
+    given: dict[str, Values] = Field(
+        default_factory=dict, description="Numbers that formulas alone use; all combinations, for every row."
+    )
     replications: Annotated[int, Field(gt=0, le=10_000)] = Field(
         1, description="Runs of each point with the seeds seed, seed + 1, ...: the same ones for every point."
     )
@@ -63,7 +70,7 @@ class Study(Common):
 
     @model_validator(mode="after")
     def _something_varies(self) -> Study:
-        keys = [*self.axes, *(key for group in self.together for key in group)]
+        keys = [*self.given, *self.axes, *(key for group in self.together for key in group)]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice:
             raise ValueError(f"{twice} varies twice; write it in one place")

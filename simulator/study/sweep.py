@@ -12,10 +12,11 @@ from simulator.report.study_charts import draw_metrics
 from simulator.report.study_fronts import draw_capacity, draw_fronts
 from simulator.study.axes import points
 from simulator.study.begin import begin
+from simulator.study.beside import find_beside, joined, repeated
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Progress
 from simulator.study.study import Study
-from simulator.study.table import kept, means, rankings, several_units, table_of
+from simulator.study.table import derived, kept, means, rankings, records, several_units
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,9 +39,17 @@ class Sweep(Shown):
 
     @property
     def keys(self) -> list[str]:
-        """The columns that vary, beside the model and the machine."""
-        keys = (*self.study.axes, *(key for group in self.study.together for key in group))
-        return [key for key in keys if key not in ("model", "machines")]
+        """The columns that vary, beside the model and the machine and what goes together with them alone."""
+        keys = [*self.study.given, *self.study.axes]
+        for group in self.study.together:
+            own = {"model", "machines"} & set(group)
+            keys += [key for key in group if key not in own and not (own and self._told_by_model(key))]
+        return keys
+
+    def _told_by_model(self, key: str) -> bool:
+        """Whether each model on each machine has one value of a key."""
+        good = self.table[self.table["error"].isna()]
+        return bool((good.groupby(["model", "machine"])[key].nunique() <= 1).all())
 
     @property
     def failed(self) -> DataFrame:
@@ -90,20 +99,32 @@ def sweep(
     samples: int | None = None,
     folders: Sequence[Path] = (),
     progress: Progress | None = None,
+    within: tuple[Path, ...] = (),
 ) -> Sweep:
     """Compute what is not yet in `out`, and return all rows. `progress(done, of)` counts points to compute.
 
     samples: draws of the numbers that have ranges, for each point, in place of the study's own.
     A point that cannot run (a model that does not fit, say) is a row with its error. Raise ScenarioError for a study
-    that is wrong as a whole.
+    that is wrong as a whole. `within`: files of the studies beside which this one stands.
     """
-    begun = begin(
-        path, Study, out, workers=workers, cluster=cluster, samples=samples, folders=folders, progress=progress
-    )
+    options: dict[str, Any] = {"workers": workers, "cluster": cluster, "folders": folders, "progress": progress}
+    begun = begin(path, Study, out, samples=samples, **options)
     study, space = begun.study, begun.space
+    here = Path(begun.source.path).resolve()
+    others: dict[str, Sweep] = {}
+    for name, file in study.beside.items():
+        there = begun.source.where(("beside", name))
+        other = find_beside(file, here.parent, (*within, here), there)
+        others[name] = sweep(other, out, **options, within=(*within, here))
     rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
     space.check()
     results, count = begun.evaluation.results(space.points)
     at = begun.source.where(("derived",))
-    table = kept(table_of(rows, results, study, at), study.keep, at)
-    return Sweep(begun.name, study, table, count, len(rows) - count, space.levels)
+    table = records(rows, results)
+    for name, found in others.items():
+        table = joined(table, name, found.table, begun.source.where(("beside", name)))
+    table = repeated(table, study.given, begun.source.where(("given",))) if study.given else table
+    table = kept(derived(table, study, at), study.keep, at)
+    computed = count + sum(found.computed for found in others.values())
+    reused = len(rows) - count + sum(found.reused for found in others.values())
+    return Sweep(begun.name, study, table, computed, reused, space.levels)

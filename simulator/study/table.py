@@ -17,12 +17,29 @@ if TYPE_CHECKING:
 LOW, HIGH = 0.1, 0.9
 """Quantiles over samples that a band shows."""
 
-MORE = ("tokens_per", "samples_per", "hfu", "throughput", "goodput", "attainment", "per_joule", "mfu", "mbu", "rate")
+MORE = (
+    "tokens_per",
+    "samples_per",
+    "nats_per",
+    "hfu",
+    "throughput",
+    "goodput",
+    "attainment",
+    "per_joule",
+    "mfu",
+    "mbu",
+    "rate",
+)
 """Words in the name of a metric of which more is better; of all others less is."""
 
 
 def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study | Crossover, at: Where) -> DataFrame:
     """All rows, derived columns added. Raise ScenarioError for a bad formula and for a metric that is none."""
+    return derived(records(rows, results), study, at)
+
+
+def records(rows: Sequence[Row], results: Mapping[str, Result]) -> DataFrame:
+    """All rows. Raise ScenarioError where no point can run."""
     from pandas import DataFrame
 
     table = DataFrame.from_records([_record(row, results) for row in rows])
@@ -31,6 +48,11 @@ def table_of(rows: Sequence[Row], results: Mapping[str, Result], study: Study | 
     for key in dict.fromkeys(key for row in rows for key in row.values):
         if table[key].map(lambda value: isinstance(value, str)).nunique() > 1:  # a word among numbers: all are words
             table[key] = table[key].map(str)
+    return table
+
+
+def derived(table: DataFrame, study: Study | Crossover, at: Where) -> DataFrame:
+    """The table with the study's derived columns. Raise ScenarioError for a bad formula, or a metric that is none."""
     for name, formula in study.derived.items():
         if name in table.columns:
             raise ScenarioError(Problem(f"derived.{name}: there is a column '{name}'", at, "give it another name"))
