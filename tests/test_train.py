@@ -233,6 +233,11 @@ def test_what_a_script_sets(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("recompute=[moe_actt]", "recompute"),
+        (
+            "recompute=[moe_act, mlp]",
+            "no layer of qwen3-30b-a3b has a part 'mlp' to compute again; "
+            "write one of: core_attn, layernorm, moe, moe_act",
+        ),
         ("script.graphs=some", "none|partial|full"),
         ("script.wide_layers=99", "wide_layers 99 are more than the 48 layers of qwen3-30b-a3b; write wide_layers: 48"),
     ],

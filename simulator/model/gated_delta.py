@@ -119,6 +119,7 @@ class GatedDeltaNet(SingleEntry):
                 prefill=(inside + 6.0 * state, moved * (QUERY_TILE / CHUNK)),
                 format="fp32",
                 repeat=repeat,
+                scan=True,
             ),
             Vector("gated norm", tokens * (GATE_FLOPS * values), tokens * (3 * values * ACTIVATION_BYTES), repeat),
             Matmul("output projection", tokens, hidden, values, stored, "attention", 1.0, repeat),

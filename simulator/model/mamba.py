@@ -100,6 +100,7 @@ class Mamba2(SingleEntry):
                 prefill=(inside + 4.0 * inner * self.state_size, moved),
                 format="fp32",
                 repeat=repeat,
+                scan=True,
             ),
             Vector("gated norm", tokens * (GATE_FLOPS * inner), tokens * (3 * inner * ACTIVATION_BYTES), repeat),
             Matmul("output projection", tokens, hidden, inner, stored, "attention", 1.0, repeat),

@@ -77,7 +77,15 @@ class Mamba1(SingleEntry):
             ),
             product("dt, B and C projection", self.rank + 2 * self.state_size, inner),
             product("dt expansion", inner, self.rank),
-            *scores(batch, self.window, decode=(scan, moved), prefill=(scan, 0.0), format="fp32", repeat=repeat),
+            *scores(
+                batch,
+                self.window,
+                decode=(scan, moved),
+                prefill=(scan, 0.0),
+                format="fp32",
+                repeat=repeat,
+                scan=True,
+            ),
             Vector("gate", tokens * (GATE_FLOPS * inner), tokens * (3 * inner * ACTIVATION_BYTES), repeat),
             product("output projection", hidden, inner),
         ]

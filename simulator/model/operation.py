@@ -70,7 +70,8 @@ class Attention:
     phase 'prefill': pairs = prefill_pairs[window]; keys are read once per tile of queries.
     flops_per_pair and bytes_per_key are per chip and layer (4*heads*head_dim, and K plus V, or MLA's latent).
     copies: chips of the tensor-parallel group that hold the same keys. Of a decode step, sequences: how many there are;
-    heads: query heads on one chip (0: not told).
+    heads: query heads on one chip (0: not told). scan: it goes over the states of a recurrence (Mamba-2) in place of
+    keys.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Attention:
     copies: float = 1.0
     sequences: Array = 0.0
     heads: float = 0.0
+    scan: bool = False
 
 
 @dataclass(frozen=True)

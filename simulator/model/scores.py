@@ -24,9 +24,10 @@ def scores(
     repeat: Array,
     copies: float = 1.0,
     heads: float = 0.0,
+    scan: bool = False,
 ) -> list[Operation]:
     """The attention of one layer kind, decode and prefill apart; each pair is (FLOPs a pair, bytes a key). `heads`:
-    query heads of softmax attention on one chip.
+    query heads of softmax attention on one chip. `scan`: over the states of a recurrence.
 
     Raises KeyError when the batch has contexts but none for this window: a batch describes all of a model's windows.
     """
@@ -34,11 +35,12 @@ def scores(
     if batch.decode_context:
         keys = _of_window(batch.decode_context, window)
         shape = Attention("decode attention", "decode", keys, keys, *decode, format, repeat, copies)
-        found.append(replace(shape, sequences=batch.outputs, heads=heads))
+        found.append(replace(shape, sequences=batch.outputs, heads=heads, scan=scan))
     if batch.prefill_pairs:
         pairs = _of_window(batch.prefill_pairs, window)
         keys = pairs / QUERY_TILE
-        found.append(Attention("prefill attention", "prefill", pairs, keys, *prefill, format, repeat, copies))
+        shape = Attention("prefill attention", "prefill", pairs, keys, *prefill, format, repeat, copies)
+        found.append(replace(shape, scan=scan))
     return found
 
 

@@ -17,9 +17,9 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
 from simulator.model.training.layout import TrainingLayout
-from simulator.model.training.micro_batch import looked_up
+from simulator.model.training.micro_batch import MicroBatch, layer_operations, looked_up
 from simulator.model.training.recipe import Recipe
-from simulator.model.training.recompute import PartName, Recompute
+from simulator.model.training.recompute import PartName, Recompute, parts_of
 from simulator.progress import Progress, untold
 from simulator.scenario import Money, TrainingScenario
 from simulator.scenario.model import build_models, model_places
@@ -80,6 +80,7 @@ def prepare(
                 for chips in choice.sizes
             ]
     wrong.tell()
+    wrong.add(_parts_of_none(scenario, models, source))
     with wrong.at(source.where(("money",))):
         owned = [machine.profile for _, _, machine in machines]
         terms, hourly = prices(on_common_basis(scenario.money or Money(), owned), owned)
@@ -91,6 +92,26 @@ def prepare(
                 cases.append(_case(scenario, choice, machine, model, (terms, price), progress))
     wrong.tell()
     return cases
+
+
+def _parts_of_none(scenario: TrainingScenario, models: Sequence[Architecture], source: Source) -> list[Problem]:
+    """Parts named in `recompute` that no layer of any model has, so that nothing would be computed again."""
+    if not isinstance(scenario.recompute, tuple):
+        return []
+    micro, layout, precision = MicroBatch(1.0, scenario.batch.sequence_length), TrainingLayout(), Precision()
+    there = parts_of(
+        operation
+        for model in models
+        for layer in model.layers
+        for operation in layer_operations(model, layer, micro, layout, precision)
+    )
+    mend = "write one of: " + ", ".join(sorted(there))
+    names = " or ".join(model.name for model in models)
+    return [
+        Problem(f"no layer of {names} has a part '{name}' to compute again", source.where(("recompute", index)), mend)
+        for index, name in enumerate(scenario.recompute)
+        if name not in there
+    ]
 
 
 def _case(

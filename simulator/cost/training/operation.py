@@ -166,7 +166,7 @@ def _attention(
     stack = machine.stack
     backward = operation.phase == "backward"
     work = float(operation.pairs) * operation.flops_per_pair * float(operation.repeat)
-    if operation.format == "fp32":  # a scan over states
+    if operation.scan:
         return (
             work * (FUSED_BACKWARD if backward else 1.0) / (machine.profile.sixteen_bit_peak * float(stack.scan)),
             work,

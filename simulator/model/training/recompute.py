@@ -53,6 +53,18 @@ def computed_again(operations: Iterable[Operation], parts: frozenset[PartName]) 
     return [operation for operation in operations if any(_belongs(operation, part) for part in chosen)]
 
 
+def parts_of(operations: Iterable[Operation]) -> frozenset[PartName]:
+    """The parts of a layer with these operations: those without which a product would keep more."""
+    listed = list(operations)
+    scored = any(isinstance(operation, Attention) for operation in listed)
+    names = {operation.name for operation in listed}
+    return frozenset(
+        name
+        for name, part in PARTS.items()
+        if (scored if part.operations is None else names & {*part.inputs, *part.outputs})
+    )
+
+
 def _belongs(operation: Operation, part: Part) -> bool:
     if part.operations is None:
         return isinstance(operation, Attention)
