@@ -10,7 +10,7 @@ from simulator.cost.training.machine import TrainingMachine
 from simulator.cost.training.memory import memory_sheet
 from simulator.cost.training.operation import price
 from simulator.cost.training.stage import layer_time, mean_layer, stage_times
-from simulator.cost.training.step import step_time
+from simulator.cost.training.step import send_exposed, step_time
 from simulator.hardware.catalogue import Catalogue
 from simulator.model.architecture import Architecture
 from simulator.model.ffn.ngram_table import NgramTable
@@ -78,6 +78,15 @@ def test_graphs_spare_the_host_its_launches(deepseek: Architecture, b200: Traini
     assert same[0] == same[1]
 
 
+def test_messages_hide_behind_chunks_alone(deepseek: Architecture, b200: TrainingMachine) -> None:
+    """1F1B sends between its passes; interleaving, and schedules that choose, have others to run meanwhile."""
+    plain, chunks = replace(LAYOUT, pp=4, dp=8), replace(LAYOUT, pp=4, dp=8, vpp=4)
+    stack = b200.stack
+    assert float(stack.pp_exposed) < 1.0
+    assert send_exposed(plain, b200, "1f1b") == 1.0
+    assert send_exposed(plain, b200, "zero_bubble") == send_exposed(chunks, b200, "interleaved") == stack.pp_exposed
+
+
 def test_a_machine_gets_a_token_once(deepseek: Architecture, b200: TrainingMachine) -> None:
     """8 choices among 32 ranks in 4 machines of 8: 4 (1 - (3/4)^8) = 3.6 machines instead of 8 copies."""
     layer = deepseek.layers[-1]
@@ -119,6 +128,8 @@ def test_the_exchange_shows_in_full_unless_another_micro_batch_computes(
 
 def test_modules_of_prediction_lie_on_the_last_stage(deepseek: Architecture, b200: TrainingMachine) -> None:
     assert [stage.layers for stage in stages(61, 4, 4, 1)] == [16, 16, 16, 13]
+    assert [stage.layers for stage in stages(61, 4, 4)] == [16, 16, 16, 13]  # without it: the last chunk has the head
+    assert [stage.layers for stage in stages(61, 8, 4)] == [*[8] * 7, 5]
     assert sum(stage.layers for stage in stages(61, 2, 8, 2)) == pytest.approx(61)
     plain, more = (stage_times(deepseek, replace(RECIPE, predictors=count), LAYOUT, b200)[0] for count in (0, 1))
     assert more.parts["head"] == pytest.approx(2 * plain.parts["head"])

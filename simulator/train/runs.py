@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.cost.training.power import run_power
-from simulator.cost.training.step import StepTime, step_time, uniform_pipeline
+from simulator.cost.training.step import StepTime, send_exposed, step_time, uniform_pipeline
 from simulator.engine.stragglers import Speeds, Stragglers, stragglers
 from simulator.metrics.training import step_rates
 from simulator.model.parallelism import divisors
@@ -93,7 +93,7 @@ def slowest(scenario: TrainingScenario, case: TrainingCase, cost: StepTime) -> S
     if not speeds.deviation and not speeds.slow:
         return None
     stages = np.array([stage.both for stage in cost.stages])
-    send, exposed = cost.send, float(case.machine.stack.pp_exposed)
+    send, exposed = cost.send, send_exposed(layout, case.machine, case.schedule)
 
     def seconds(times: np.ndarray) -> np.ndarray:
         return uniform_pipeline(times * stages, cost.micro_batches, layout.vpp, send, exposed)

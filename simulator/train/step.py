@@ -7,7 +7,15 @@ from dataclasses import replace
 from math import ceil
 
 from simulator.cost.training.machine import FAR, TrainingMachine
-from simulator.cost.training.step import GATHERED_SHARE, StepTime, exchange_seconds, send_path, slice_seconds, step_time
+from simulator.cost.training.step import (
+    GATHERED_SHARE,
+    StepTime,
+    exchange_seconds,
+    send_exposed,
+    send_path,
+    slice_seconds,
+    step_time,
+)
 from simulator.cost.training.traffic import stage_traffic
 from simulator.engine.exchange import Exchange
 from simulator.engine.pipeline import PipelineRecord, StageWork
@@ -79,7 +87,7 @@ def step_events(
         layers = max(1, round(stage.stage.layers))
         seconds = times * stage.forward, times * (stage.backward - weights), times * weights
         stages.append(StageWork(*seconds, ahead, back, gather, reduce, layers))
-    blocking = float(machine.stack.pp_exposed) * cost.send
+    blocking = send_exposed(layout, machine, schedule) * cost.send
     link = send_path(layout, machine)
     return run_pipeline(schedule, stages, int(cost.micro_batches), layout.vpp, cost.send, blocking, link)
 

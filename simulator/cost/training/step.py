@@ -1,7 +1,7 @@
 """Seconds of one training step: pipeline, gradient exchange, optimiser.
 
 t_step = t_pipe (1 + jitter log2(chips / domain)) + t_gradients + t_slices + t_optimiser
-t_pipe = M (t_max + pp_exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p - 1) t_send
+t_pipe = M (t_max + exposed 2 v t_send) + (sum of stages - t_max) / v + 2 (p - 1) t_send
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def step_time(architecture: Architecture, recipe: Recipe, layout: TrainingLayout
     stack, count = machine.stack, recipe.micro_batches(layout)
     send = send_seconds(architecture, recipe.micro, layout, machine) if layout.pp > 1 else 0.0
     each = np.array([stage.both for stage in found])
-    pipeline = float(uniform_pipeline(each, count, layout.vpp, send, float(stack.pp_exposed)))
+    pipeline = float(uniform_pipeline(each, count, layout.vpp, send, send_exposed(layout, machine, recipe.schedule)))
     rows, behind = row_update_seconds(architecture, recipe, layout, machine)
     rows += max(0.0, behind - pipeline)  # the host writes behind the next step
     spread = max(1.0, machine.chips / machine.domain)
@@ -110,6 +110,14 @@ def send_seconds(
     """One activation from a stage to the next; tp ranks send a part each."""
     size = micro.tokens(layout) * architecture.hidden_size * ACTIVATION_BYTES / layout.tp
     return size / (machine.link if send_path(layout, machine) == NEAR else machine.network) + SEND_LATENCY
+
+
+def send_exposed(layout: TrainingLayout, machine: TrainingMachine, schedule: str) -> float:
+    """The share of a message for which its sender cannot compute: the stack's where chunks interleave or passes are
+    chosen as they come, all of it where a stage has one pass after the other (Megatron-Core hides messages,
+    overlap_p2p_comm, with virtual stages only)."""
+    in_turn = layout.vpp == 1 and schedule in ("gpipe", "1f1b")
+    return 1.0 if in_turn else float(machine.stack.pp_exposed)
 
 
 def send_path(layout: TrainingLayout, machine: TrainingMachine) -> str:

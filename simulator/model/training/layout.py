@@ -113,8 +113,8 @@ def stages(layer_count: int, pp: int, vpp: int = 1, predictors: int = 0) -> tupl
     Even where pp divides the layers. Where it divides the layers and two more, the embedding and the head count as a
     layer each (Llama-3 405B: 126 = 8 x 16 - 2). With modules of multi-token prediction the last stage holds them, and
     as many layers less and two for the heads (DeepSeek-V3: 61 = 16 x 4 - 3; Et*4|(t*4|)*14tmL in Megatron). Otherwise
-    some stages hold one layer more than others; chunks of an interleaved pipeline then balance them, so each holds the
-    mean.
+    the chunks of an interleaved pipeline are alike but the last, which has what is left beside the head, and without
+    chunks some stages hold one layer more than others.
     """
     ends = 2 + predictors
     each = (layer_count + ends) // pp
@@ -126,7 +126,11 @@ def stages(layer_count: int, pp: int, vpp: int = 1, predictors: int = 0) -> tupl
         each = (layer_count + 2) // pp
         counts = [each - (index == 0) - (index == pp - 1) for index in range(pp)]
     elif vpp > 1:
-        counts = [layer_count / pp] * pp
+        chunk = ceil(layer_count / (pp * vpp))
+        fits = chunk * (pp * vpp - 1) <= layer_count
+        most = chunk * vpp if fits else ceil(layer_count / pp)
+        last = layer_count - most * (pp - 1)
+        counts = [*[most] * (pp - 1), last] if last > 0 else [layer_count / pp] * pp
     else:
         more = layer_count % pp
         low = layer_count // pp

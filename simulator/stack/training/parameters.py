@@ -39,7 +39,7 @@ class TrainingParameters(Block):
     tp_exposed: Number = Field(ONE, description="Exposed share of tensor-parallel collectives.")
     ep_exposed: Number = Field(ONE, description="Exposed share of the experts' exchange that overlaps.")
     dp_exposed: Number = Field(ONE, description="Exposed share of gradient reduction and weight gathering.")
-    pp_exposed: Number = Field(ONE, description="Exposed share of sends between pipeline stages.")
+    pp_exposed: Number = Field(ONE, description="Exposed share of sends between stages whose chunks interleave.")
     cp_exposed: Share = Field(Known(0.1), description="Exposed share of a context-parallel ring shorter than compute.")
     dcn_exposed: Number = Field(ONE, description="Exposed share of gradient reduction between slices.")
     dcn_slices: Ratio = Field(Known(12.0), description="Slices at which reduction between slices takes twice as long.")
