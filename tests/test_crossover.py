@@ -10,6 +10,7 @@ import pytest
 
 from simulator.errors import ScenarioError
 from simulator.report.map_chart import Axis, Field, draw_map
+from simulator.study.confirm import Edge, far_apart
 from simulator.study.crossover import Map, crossover
 from simulator.study.folder import write_map
 
@@ -126,3 +127,59 @@ def test_a_contender_that_drops_out_wins_nowhere_beside_its_last_node() -> None:
     figure = draw_map(field, [Axis("x", 0.0, 1.0, False), Axis("y", 0.0, 1.0, False)], "cost_per_mtok_usd")
     picture = np.asarray(figure.axes[0].collections[0].get_array())
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) == 1
+
+
+PRICES = """\
+study: crossover
+scenario: chat.yaml
+axes:
+  money.capital.m3-ultra: {log: [2000 USD, 200000 USD]}
+  traffic.isl: {log: [64, 1024]}
+grid: 3
+refine: 2
+confirm: {points: 2, replications: 2, requests: 120}
+"""
+
+
+def test_events_put_a_border_of_prices_where_the_closed_form_has_it(study: Path, tmp_path: Path) -> None:
+    """A machine loses as it gets dearer: at the price at which both cost the same, by either way."""
+    study.write_text(PRICES)
+    found = crossover(study, tmp_path / "out")
+    asked = found.confirmed
+    assert asked is not None
+    assert len(asked) == 2
+    assert asked["agrees"].all()
+    assert (asked["along"] == "money.capital.m3-ultra").all()
+    assert ((asked["from"] <= asked["steady"]) & (asked["steady"] <= asked["to"])).all()
+    assert (asked["events"] / asked["steady"]).to_numpy() == pytest.approx(1.0, abs=0.15)
+    assert (asked["events_low"] <= asked["events"]).all()
+    write_map(found, study, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "study.json").read_text())["confirmed"]
+    assert [place["agrees"] for place in told] == [True] * 2
+    assert "borders confirmed by events: 2 of 2 places" in (tmp_path / "out" / "report.html").read_text()
+    kept = (tmp_path / "out" / "points.jsonl").read_text()
+    assert crossover(study, tmp_path / "out").confirmed.equals(asked)  # type: ignore[union-attr]
+    assert (tmp_path / "out" / "points.jsonl").read_text() == kept
+
+
+def test_a_border_beyond_which_a_machine_is_saturated_is_confirmed_by_who_is_left(study: Path, tmp_path: Path) -> None:
+    asked = crossover(
+        other(study, "grid: 5\nrefine: 2", "grid: 3\nrefine: 1\nconfirm: {points: 1, replications: 2, requests: 800}"),
+        tmp_path / "a",
+    ).confirmed
+    assert asked is not None
+    assert asked[["below", "above"]].iloc[0].tolist() == ["m3-ultra", "h100-sxm-8"]
+    assert asked["steady"].isna().all()
+    assert asked["agrees"].all()
+
+
+def test_places_to_confirm_lie_far_from_each_other() -> None:
+    edges = [Edge((x / 10, 0.0), (x / 10, 0.1), "a", "b") for x in range(11)]
+    assert [edge.low[0] for edge in far_apart(edges, 3)] == [0.0, 1.0, 0.5]
+    assert len(set(far_apart(edges, 99))) == 11
+    assert far_apart([], 3) == []
+
+
+def test_a_map_by_events_needs_no_confirmation(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="leave out confirm"):
+        crossover(other(study, "grid: 5", "evaluate: events\nconfirm: 3\ngrid: 5"), tmp_path / "a")

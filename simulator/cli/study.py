@@ -73,7 +73,7 @@ def crossover(
     no_plots: NoPlots = False,
 ) -> None:
     """Map who wins over two keys of a scenario, refined where the winner changes."""
-    from simulator.report.study_tables import area_lines
+    from simulator.report.study_tables import area_lines, confirm_lines
     from simulator.study.crossover import crossover as run_study
     from simulator.study.folder import write_map
 
@@ -82,7 +82,12 @@ def crossover(
     if as_json:
         sys.stdout.write(found.winners.to_json(orient="records", double_precision=15) + "\n")
         return
-    for line in (*found.level_lines(), f"ahead in {found.study.metric}:", *area_lines(found.areas())):
+    for line in (
+        *found.level_lines(),
+        f"ahead in {found.study.metric}:",
+        *area_lines(found.areas()),
+        *confirm_lines(found.confirmed),
+    ):
         typer.echo(line)
     typer.echo(f"{len(found.winners)} nodes, {found.computed} points computed")
     typer.echo(f"results: {place}")

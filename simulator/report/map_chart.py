@@ -34,6 +34,19 @@ class Axis:
     high: float
     log: bool
 
+    def at(self, share: float) -> float:
+        """Its value at a share of the way."""
+        return self.low * (self.high / self.low) ** share if self.log else self.low + (self.high - self.low) * share
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place of the map at which a border was asked again, and whether the answer was the same."""
+
+    u: float
+    v: float
+    agrees: bool
+
 
 @dataclass(frozen=True)
 class Field:
@@ -47,9 +60,10 @@ class Field:
     more_is_better: bool
 
 
-def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
-    """The map with both axes in their own values. Between nodes each contender's metric is interpolated linearly in its
-    logarithm over the triangles of the nodes at which it counts; outside of them the nearest node says who is ahead."""
+def draw_map(field: Field, axes: Sequence[Axis], metric: str, marks: Sequence[Mark] = ()) -> Figure:
+    """The map with both axes in their own values, and marks on its borders. Between nodes each contender's metric is
+    interpolated linearly in its logarithm over the triangles of the nodes at which it counts; outside of them the
+    nearest node says who is ahead."""
     with canvas.style():
         fig = canvas.figure(5.2, 7.2)
         ax = fig.subplots()
@@ -63,9 +77,9 @@ def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
         winner = np.where(unsure, _at_nodes(field)[_nearest(field.place, u, v)], winner)
         sure = _over_triangles(field.place, field.share, u, v) if np.isfinite(field.share).any() else np.ones(u.shape)
         picture = _colours(winner, np.nan_to_num(sure, nan=1.0))
-        x, y = ([_value(axis, edge) for edge in np.linspace(0, 1, RASTER + 1)] for axis in axes)
+        x, y = ([axis.at(edge) for edge in np.linspace(0, 1, RASTER + 1)] for axis in axes)
         ax.pcolormesh(x, y, picture, shading="flat", rasterized=True)
-        middle = [_value(axes[0], edge) for edge in edges], [_value(axes[1], edge) for edge in edges]
+        middle = [axes[0].at(edge) for edge in edges], [axes[1].at(edge) for edge in edges]
         if len(field.contenders) > 1:
             two = np.isfinite(order[1]) & ~unsure
             lead = np.exp(np.where(two, order[1], np.nan) - np.where(two, order[0], np.nan))
@@ -84,6 +98,7 @@ def draw_map(field: Field, axes: Sequence[Axis], metric: str) -> Figure:
             getattr(ax, f"set_{which}label")(label(axis.key))
         ax.grid(False)
         ax.set_title(f"Ahead in: {label(metric)}; lines: lead over the next", loc="left")
+        _mark(ax, axes, marks)
         return fig
 
 
@@ -153,8 +168,15 @@ def _colours(winner: np.ndarray, sure: np.ndarray) -> np.ndarray:
     return np.asarray(base * strength + (1.0 - strength))
 
 
-def _value(axis: Axis, share: float) -> float:
-    return axis.low * (axis.high / axis.low) ** share if axis.log else axis.low + (axis.high - axis.low) * share
+def _mark(ax: Axes, axes: Sequence[Axis], marks: Sequence[Mark]) -> None:
+    """Discs where the border was confirmed, crosses where it was not; the axes' legend says so."""
+    for agrees, look, words in ((True, "o", "events agree"), (False, "X", "events put it elsewhere")):
+        there = [mark for mark in marks if mark.agrees == agrees]
+        if there:
+            x, y = [axes[0].at(mark.u) for mark in there], [axes[1].at(mark.v) for mark in there]
+            ax.plot(x, y, look, color=canvas.INK, markeredgecolor="white", markersize=7, label=words, clip_on=False)
+    if marks:
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=7, borderaxespad=0.1)
 
 
 def _some(values: np.ndarray) -> bool:

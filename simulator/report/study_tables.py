@@ -58,3 +58,21 @@ def area_lines(areas: Mapping[str, float]) -> list[str]:
     """A line for each contender: in which share of the map it is ahead."""
     none = "no contender runs and meets the condition"
     return [f"{name or none}: {percent(share)} of the map" for name, share in areas.items()]
+
+
+def confirm_lines(asked: DataFrame | None) -> list[str]:
+    """How many places of the borders events confirm, and where each lies by closed form and by events (with the 95 %
+    interval over seeds), or between which two nodes where a contender drops out there. Empty where none was asked."""
+    if asked is None:
+        return []
+    if asked.empty:
+        return ["no border to confirm"]
+    lines = [f"borders confirmed by events: {int(asked['agrees'].sum())} of {len(asked)} places"]
+    for _, row in asked.iterrows():
+        steady, mean, low, high = (finite(row[name]) for name in ("steady", "events", "events_low", "events_high"))
+        place = f"{significant(row['from'])} to {significant(row['to'])}" if steady is None else significant(steady)
+        seeds = "" if mean is None else f", by events {significant(mean)} ({significant(low)} to {significant(high)})"
+        sides = (row["events_below"] or "nobody", row["events_above"] or "nobody")
+        said = "" if row["agrees"] else f"; not confirmed: events have {' | '.join(dict.fromkeys(sides))} ahead"
+        lines.append(f"  {row['below']} | {row['above']}: {row['along']} {place}{seeds}{said}")
+    return lines

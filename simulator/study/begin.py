@@ -26,6 +26,8 @@ class Begun(Generic[S]):
     name: str
     study: S
     source: Source
+    scenario: Path
+    folders: tuple[Path, ...]
     space: Space
     evaluation: Evaluation
 
@@ -58,7 +60,7 @@ def begin(
         equal=read.at_equal_loss,
     )
     evaluation = Evaluation(Store(out / STORE) if events else None, workers, cluster, progress)
-    return Begun(Path(source.path).stem, read, source, space, evaluation)
+    return Begun(Path(source.path).stem, read, source, scenario, tuple(folders), space, evaluation)
 
 
 def _of_task(study: S, task: str, source: Source) -> S:

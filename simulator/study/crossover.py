@@ -7,7 +7,7 @@ points of a fine grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulator.errors import Problem, ScenarioError
-from simulator.report.map_chart import Axis, Field, draw_map
+from simulator.report.map_chart import Axis, Field, Mark, draw_map
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.study.begin import begin
+from simulator.study.confirm import Edge, confirmed
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Progress
 from simulator.study.space import Row, Space
 from simulator.study.store import Result
 from simulator.study.study import Crossover
-from simulator.study.table import conditioned, more_is_better, rankings, several_units, table_of
+from simulator.study.table import (
+    conditioned,
+    contender_of,
+    contenders,
+    more_is_better,
+    rankings,
+    several_units,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +48,8 @@ NOBODY = ""
 class Map(Shown):
     """table: a row for each node, contender and sample, with its place `u`, `v` (shares of the axes); winners: a row
     for each node: who is ahead (nobody where no contender meets the condition), by which factor, in which share of the
-    samples. computed: points that were computed now. levels: what `at_equal_loss` resized, and every loss."""
+    samples. computed: points that were computed now. levels: what `at_equal_loss` resized, and every loss. confirmed: a
+    row for each place of a border at which the event engine was asked too, where the study asks for that."""
 
     name: str
     study: Crossover
@@ -47,6 +57,7 @@ class Map(Shown):
     winners: DataFrame
     computed: int
     levels: tuple[tuple[Level, ...], ...] = ()
+    confirmed: DataFrame | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -90,12 +101,8 @@ class Map(Shown):
             places["share"].to_numpy(dtype=float),
             more_is_better(metric),
         )
-        ends = [self.table[key].astype(float) for key in self.keys]
-        axes = [
-            Axis(key, float(column.min()), float(column.max()), axis.log is not None)
-            for (key, axis), column in zip(self.study.axes.items(), ends, strict=True)
-        ]
-        return draw_map(field, axes, metric)
+        asked = [] if self.confirmed is None else self.confirmed[["u", "v", "agrees"]].itertuples(index=False)
+        return draw_map(field, _axes(self.study, self.table), metric, [Mark(*row) for row in asked])
 
 
 def crossover(
@@ -133,7 +140,19 @@ def crossover(
             raise ScenarioError(Problem(what, begun.source.where(("scenario",)), "leave models out of its scenario"))
         table = conditioned(table, study.within, study.metric, at)
         atlas.judge(table)
-    return Map(begun.name, study, table, atlas.winners(), computed, space.levels)
+    asked = None
+    if study.confirm is not None:
+        asked = confirmed(begun, study.confirm, atlas.border(), table, _axes(study, table), out)
+    return Map(begun.name, study, table, atlas.winners(), computed, space.levels, asked)
+
+
+def _axes(study: Crossover, table: DataFrame) -> list[Axis]:
+    """Both axes with the values of their ends."""
+    columns = [table[key].astype(float) for key in study.axes]
+    return [
+        Axis(key, float(column.min()), float(column.max()), axis.log is not None)
+        for (key, axis), column in zip(study.axes.items(), columns, strict=True)
+    ]
 
 
 class _Atlas:
@@ -185,13 +204,25 @@ class _Atlas:
         self._leads = {}
         if not first.empty:
             places = list(zip(first["u"], first["v"], strict=True))
-            names = _contenders(first["model"], first["machine"], table)
+            names = contenders(first["model"], first["machine"], table)
             ahead = dict(zip(places, names, strict=True))
             self._leads = dict(zip(places, zip(first["factor"], first["share"], strict=True), strict=True))
         self._winner = {node: ahead.get(self._place(node), NOBODY) for node in self.rows}
 
     def _place(self, node: Node) -> tuple[float, float]:
         return node[0] / self._last, node[1] / self._last
+
+    def border(self) -> list[Edge]:
+        """One edge of each finest cell with two winners, between nodes with different ones."""
+        found: dict[Edge, None] = {}
+        for cell in self._cells:
+            low, right, up, corner = _corners(*cell)
+            for a, b in ((low, right), (low, up), (up, corner), (right, corner)):
+                first, second = self._winner[a], self._winner[b]
+                if NOBODY not in (first, second) and first != second:
+                    found[Edge(self._place(a), self._place(b), first, second)] = None
+                    break
+        return list(found)
 
     def winners(self) -> DataFrame:
         """A row for each node that was judged, see Map."""
@@ -219,17 +250,3 @@ class _Atlas:
 def _corners(low: Node, size: int) -> tuple[Node, Node, Node, Node]:
     x, y = low
     return (x, y), (x + size, y), (x, y + size), (x + size, y + size)
-
-
-def _contenders(models: Iterable[str], machines: Iterable[str], table: DataFrame) -> list[str]:
-    """Names of contenders: the machine, the model, or both, whichever differs."""
-    several = [column for column in ("model", "machine") if table[column].nunique() > 1]
-    pairs = zip(models, machines, strict=True)
-    if several == ["model"]:
-        return [model for model, _ in pairs]
-    return [f"{machine}, {model}" if len(several) == 2 else machine for model, machine in pairs]
-
-
-def contender_of(table: DataFrame) -> list[str]:
-    """The contender of each row."""
-    return _contenders(table["model"], table["machine"], table)

@@ -16,7 +16,7 @@ from simulator.report.plain import plain
 from simulator.report.plan_lines import plan_lines
 from simulator.report.result import version
 from simulator.report.study_page import study_page
-from simulator.report.study_tables import area_lines, ranking_lines
+from simulator.report.study_tables import area_lines, confirm_lines, ranking_lines
 from simulator.study.store import STORE
 
 if TYPE_CHECKING:
@@ -73,10 +73,11 @@ def write_map(found: Map, file: Path, out: Path, plots: bool = True) -> None:
         "metric": found.study.metric,
         "areas": found.areas(),
         "errors": sorted(set(found.table["error"].dropna())),
+        **({} if found.confirmed is None else {"confirmed": found.confirmed.to_dict(orient="records")}),
     }
     winners = found.winners.drop(columns=["u", "v", "weight"])
     _write(found.name, found.study.description, file, out, figures, found.table, winners,
-           [*found.level_lines(), *area_lines(found.areas())],
+           [*found.level_lines(), *area_lines(found.areas()), *confirm_lines(found.confirmed)],
            _pictures(found) if plots else {}, "crossover")  # fmt: skip
 
 

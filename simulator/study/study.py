@@ -88,6 +88,21 @@ class Study(Common):
         return MEANS if self.evaluate == "steady" else TAILS
 
 
+class Confirm(Strict):
+    """Places along the borders of a map at which the event engine is asked too; a number alone says how many."""
+
+    points: Annotated[int, Field(gt=0, le=1000)] = Field(description="Places, far from each other.")
+    replications: Annotated[int, Field(gt=1, le=100)] = Field(3, description="Seeds of each run.")
+    requests: Annotated[int, Field(gt=0)] | None = Field(
+        None, description="Requests of each run; the scenario's when left out. A few are no steady state."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, written: Any) -> Any:
+        return {"points": written} if isinstance(written, int) else written
+
+
 class Crossover(Common):
     """Who wins over two axes: every model on every machine of the scenario is a contender."""
 
@@ -102,6 +117,13 @@ class Crossover(Common):
     grid: Annotated[int, Field(gt=1, le=257)] = Field(9, description="Points on each axis to begin with.")
     refine: Annotated[int, Field(ge=0, le=8)] = Field(3, description="How often cells with two winners are halved.")
     evaluate: Literal["events", "steady"] = "steady"
+    confirm: Confirm | None = Field(None, description="Asks the event engine along the borders: 8, or a block.")
+
+    @model_validator(mode="after")
+    def _asked_once(self) -> Crossover:
+        if self.confirm is not None and self.evaluate == "events":
+            raise ValueError("evaluate: events asks the event engine everywhere; leave out confirm")
+        return self
 
     @property
     def shown(self) -> tuple[str, ...]:

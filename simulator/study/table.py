@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import Problem, ScenarioError, Where, unknown
@@ -176,3 +176,17 @@ def rankings(table: DataFrame, keys: Sequence[str], metric: str) -> DataFrame:
         place = dict(zip(by, values if isinstance(values, tuple) else (values,), strict=True))
         records.append({**place, "model": first[0][0], "machine": first[0][1], "factor": ahead, "share": share})
     return DataFrame.from_records(records)
+
+
+def contenders(models: Iterable[str], machines: Iterable[str], table: DataFrame) -> list[str]:
+    """Names of contenders: the machine, the model, or both, whichever differs."""
+    several = [column for column in ("model", "machine") if table[column].nunique() > 1]
+    pairs = zip(models, machines, strict=True)
+    if several == ["model"]:
+        return [model for model, _ in pairs]
+    return [f"{machine}, {model}" if len(several) == 2 else machine for model, machine in pairs]
+
+
+def contender_of(table: DataFrame) -> list[str]:
+    """The contender of each row."""
+    return contenders(table["model"], table["machine"], table)
