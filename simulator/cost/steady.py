@@ -9,6 +9,10 @@ B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of
 sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica. One that
 only decodes has q = 0 and O - 1 steps a request (cost/steady_pools.py).
 
+A request itself waits for no prompt of its own between its tokens, and finds N others: B of them where requests come at
+random (Slivnyak's theorem: not B - 1, as among those that are always there). A token takes it the step of N + 1
+sequences with q = min(1, N/O).
+
 Of a node's replicas that contend, each works in a share b of the time, as if they did not know of each other: a step
 is the mean over the binomial number of the others that work beside it.
 """
@@ -42,12 +46,13 @@ class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
     step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
     step with it, after half a step in progress or what its stack's scheduler takes), or until one that is prefilled
-    takes part; busy: share of the time; joules: above idle of one chip, a second; working: share of the stages of a
+    takes part; token_s: between two tokens of a request; busy: share of the time; joules: above idle of one chip, a second; working: share of the stages of a
     pipeline that work at a time."""
 
     rate: np.ndarray
     batch: np.ndarray
     step_s: np.ndarray
+    token_s: np.ndarray
     first_s: np.ndarray
     busy: np.ndarray
     joules: np.ndarray
@@ -89,7 +94,8 @@ class Replica:
         priced = self._step(running, 1.0)
         ones = np.ones(running.shape)
         rate = running / (self.steps * priced.seconds)
-        return self._state(running, rate, priced, ones, (wanted > most) & np.isfinite(wanted))
+        others = np.maximum(running - 1.0, 0.0)
+        return self._state(running, others, rate, priced, ones, (wanted > most) & np.isfinite(wanted))
 
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""
@@ -106,7 +112,7 @@ class Replica:
         busy = np.where(saturated, 1.0, _busy(batch))
         priced = self._step(np.where(saturated, most, _when_busy(batch)), busy)
         served = np.where(saturated, most / (self.steps * priced.seconds), wanted)
-        return self._state(batch, served, priced, busy, saturated)
+        return self._state(batch, _found(batch, most), served, priced, busy, saturated)
 
     def along(self, batch: Array) -> SteadyState:
         """With the random arrivals that keep `batch` running on average, at most `most`: `at_rate`, not solved."""
@@ -115,7 +121,7 @@ class Replica:
         busy = _busy(running)
         priced = self._step(_when_busy(running), busy)
         rate = running / (self.steps * priced.seconds)
-        return self._state(running, rate, priced, busy, np.zeros(running.shape, dtype=bool))
+        return self._state(running, _found(running, most), rate, priced, busy, np.zeros(running.shape, dtype=bool))
 
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
         """The load and the largest batch, in one shape with the lengths."""
@@ -158,9 +164,20 @@ class Replica:
         seconds = lone + joined
         return _Step(add([alone.times(1.0 - share), mixed.times(share)]), seconds, working / seconds)
 
+    def _token(self, others: np.ndarray, busy: Array) -> np.ndarray:
+        """Seconds between two tokens of a request that runs with so many others."""
+        mine = others + 1.0
+        alone = self._seconds(self._price(mine, 0.0, busy), 0.0)
+        if self.prefilled:
+            return alone
+        prompts = others / self.output
+        share = np.minimum(1.0, prompts)
+        return (1.0 - share) * alone + share * self._seconds(self._price(mine, np.maximum(1.0, prompts), busy), 1.0)
+
     def _state(
         self,
         batch: np.ndarray,
+        others: np.ndarray,
         rate: np.ndarray,
         priced: _Step,
         busy: np.ndarray,
@@ -174,7 +191,13 @@ class Replica:
             own = self._seconds(self._price(batch, 1.0, busy), 1.0)
             first = first + own + float(stack.tokenization) * np.asarray(self.prompt)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
-        return SteadyState(rate, batch, seconds, first, busy, joules, saturated, step, priced.working)
+        token = self._token(others, busy)
+        return SteadyState(rate, batch, seconds, token, first, busy, joules, saturated, step, priced.working)
+
+
+def _found(batch: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Others that a request which comes at random finds running, and that leave it a place."""
+    return np.minimum(batch, np.maximum(most - 1.0, 0.0))
 
 
 def _busy(batch: np.ndarray) -> np.ndarray:

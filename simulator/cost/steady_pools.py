@@ -66,7 +66,7 @@ class PrefillReplica:
         first = self.alone_s * (1.0 + load / (2.0 * (1.0 - load)))
         working = self.machine.parallelism.at_work(batch * self.prompt)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * working
-        return SteadyState(served, batch, seconds, first, busy, joules, saturated, step)
+        return SteadyState(served, batch, seconds, seconds, first, busy, joules, saturated, step)
 
     @property
     def most(self) -> np.ndarray:
@@ -165,7 +165,7 @@ class PoolState:
 
     def token_s(self, output: Array) -> np.ndarray:
         """Mean time of a token after the first; the second waits for a step to begin."""
-        return np.asarray(self.decode.step_s + self.decode.first_s / np.maximum(np.asarray(output) - 1.0, 1.0))
+        return np.asarray(self.decode.token_s + self.decode.first_s / np.maximum(np.asarray(output) - 1.0, 1.0))
 
     def inside_s(self, output: Array) -> np.ndarray:
         """From a request's arrival to its last token."""

@@ -27,8 +27,8 @@ def judged(
     limits_s = {"ttft": slo.ttft_s, "tpot": slo.tpot_s, "e2el": slo.e2el_s}
     reached = {
         "ttft": state.first_s,
-        "tpot": state.step_s,
-        "e2el": state.first_s + (output - 1) * state.step_s,
+        "tpot": state.token_s,
+        "e2el": state.first_s + (output - 1) * state.token_s,
     }
     over = {name: reached[name] / limit for name, limit in limits_s.items() if limit is not None}
     kept = np.all([ratio <= 1.0 for ratio in over.values()], axis=0)
