@@ -169,14 +169,14 @@ def _colours(winner: np.ndarray, sure: np.ndarray) -> np.ndarray:
 
 
 def _mark(ax: Axes, axes: Sequence[Axis], marks: Sequence[Mark]) -> None:
-    """Discs where the border was confirmed, crosses where it was not; the axes' legend says so."""
+    """Discs where the border was confirmed, crosses where it was not; a legend below says which."""
     for agrees, look, words in ((True, "o", "events agree"), (False, "X", "events put it elsewhere")):
         there = [mark for mark in marks if mark.agrees == agrees]
         if there:
             x, y = [axes[0].at(mark.u) for mark in there], [axes[1].at(mark.v) for mark in there]
             ax.plot(x, y, look, color=canvas.INK, markeredgecolor="white", markersize=7, label=words, clip_on=False)
     if marks:
-        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, fontsize=7, borderaxespad=0.1)
+        ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.07), ncols=2, frameon=False, fontsize=7, borderaxespad=0.0)
 
 
 def _some(values: np.ndarray) -> bool:
