@@ -44,10 +44,10 @@ LEAST_STEPS = 1e-3
 @dataclass(frozen=True)
 class SteadyState:
     """Of one replica, arrays over loads. rate: requests a second that it finishes; batch: running on average;
-    step_s: mean step; first_s: time to the first token of a request that finds the batch as it is (its prompt in one
-    step with it, after half a step in progress or what its stack's scheduler takes), or until one that is prefilled
-    takes part; token_s: between two tokens of a request; busy: share of the time; joules: above idle of one chip, a second; working: share of the stages of a
-    pipeline that work at a time."""
+    step_s: mean step; token_s: between two tokens of a request; first_s: time to the first token of a request that
+    finds the batch as it is (its prompt in one step with it, after half a step in progress or what its stack's
+    scheduler takes), or until one that is prefilled takes part; busy: share of the time; joules: above idle of one
+    chip, a second; working: share of the stages of a pipeline that work at a time."""
 
     rate: np.ndarray
     batch: np.ndarray
@@ -172,7 +172,8 @@ class Replica:
             return alone
         prompts = others / self.output
         share = np.minimum(1.0, prompts)
-        return (1.0 - share) * alone + share * self._seconds(self._price(mine, np.maximum(1.0, prompts), busy), 1.0)
+        mixed = self._seconds(self._price(mine, np.maximum(1.0, prompts), busy), 1.0)
+        return np.asarray((1.0 - share) * alone + share * mixed)
 
     def _state(
         self,
@@ -197,7 +198,7 @@ class Replica:
 
 def _found(batch: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Others that a request which comes at random finds running, and that leave it a place."""
-    return np.minimum(batch, np.maximum(most - 1.0, 0.0))
+    return np.asarray(np.minimum(batch, np.maximum(most - 1.0, 0.0)))
 
 
 def _busy(batch: np.ndarray) -> np.ndarray:
