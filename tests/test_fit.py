@@ -187,10 +187,10 @@ def test_who_has_no_sister_or_none_with_other_numbers_is_not_left_out(asked: lis
 
 def test_a_model_left_out_takes_what_the_others_tell(asked: list[Question]) -> None:
     """Rows made with layers that cost a quarter more; what the model itself measured says nothing."""
-    model, stack = asked[0].architecture.name, asked[0].machine.stack
+    rows, model, stack = asked[::3], asked[0].architecture.name, asked[0].machine.stack
     slower = exchanged(stack, {"layer_overhead": 1.25 * float(stack.layer_overhead)})
-    truth = predict(question.on(slower) for question in asked)
-    made = measured_as(asked, truth)  # type: ignore[arg-type]
+    truth = predict(question.on(slower) for question in rows)
+    made = measured_as(rows, truth)  # type: ignore[arg-type]
     wild = [replace(q, row=replace(q.row, value=10.0 * q.row.value)) for q in made if q.architecture.name == model]
     found = models_left_out(made)
     same = models_left_out([*wild, *(q for q in made if q.architecture.name != model)])

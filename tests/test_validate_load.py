@@ -52,6 +52,13 @@ def test_where_there_is_room_requests_leave_at_the_rate_at_which_they_come() -> 
     assert too_many["ttft_p50"] > 20 * at_half["ttft_p50"]  # the queue grows for as long as the run lasts
 
 
+def test_few_requests_come_at_the_stated_rate_too() -> None:
+    """Chance makes 20 requests come a fifth too fast or too slowly; a measured run is known by its rate."""
+    for count in (20, 100):
+        found = run(load(Arrivals(rate=0.1, requests=count)))  # each is over before the next
+        assert found["request_rate"] == pytest.approx(0.1, rel=1.5 / count)
+
+
 def test_a_part_of_the_replicas_stands_for_all() -> None:
     rate = requests_held(load(Arrivals())) * 0.7
     one, many = (
