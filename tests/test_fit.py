@@ -241,7 +241,7 @@ def test_numbers_come_back_from_rows_under_load_too() -> None:
     held = requests_held(loaded("requests_per_s", Arrivals()).load)  # type: ignore[arg-type]
     asked = [
         loaded("output_tokens_per_s_total", Arrivals(requests=2000)),
-        *(loaded(f"{name}_ms_mean", Arrivals(rate=0.6 * held, requests=2000)) for name in ("tpot", "ttft")),
+        *(loaded(f"{name}_ms_mean", Arrivals(rate=0.5 * held, requests=2000)) for name in ("tpot", "ttft")),
         loaded("tpot_ms_mean", Arrivals(concurrency=8, requests=200)),
     ]
     stack, paths = asked[0].machine.stack, ("layer_overhead", "streaming.bf16")
