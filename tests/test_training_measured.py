@@ -69,7 +69,7 @@ def test_most_steps_in_events_take_what_the_closed_form_says(asked: dict[str, Tr
 def test_a_long_step_is_two_short_ones(asked: dict[str, TrainingQuestion], name: str) -> None:
     question = asked[name]
     parts = question.architecture, question.recipe, question.layout, question.machine
-    schedule = "interleaved" if question.layout.vpp > 1 else "1f1b"
+    schedule = question.recipe.schedule
     cost = step_time(*parts)
     record = step_events(cost, *parts, schedule)
     whole = as_recorded(cost, record.seconds, record.pipeline_s)

@@ -34,8 +34,8 @@ def event_time(
 ) -> StepTime:
     """A step as its events take it, without their record.
 
-    A long step is two short ones, p micro-batches apart: between what is gathered at its beginning and reduced at its
-    end the next p take as long as the p before them (the same as the whole step within 0.2 %; tests).
+    A long step in a fixed order is two short ones, p micro-batches apart: between what is gathered at its beginning and
+    reduced at its end the next p take as long as the p before them (the same as the whole step within 0.2 %; tests).
     """
     cost = step_time(architecture, recipe, layout, machine)
     parts = architecture, recipe, layout, machine, schedule
@@ -43,7 +43,7 @@ def event_time(
     beside = ceil(exchanged / max(stage.both for stage in cost.stages) / layout.pp)
     count, short = int(cost.micro_batches), (FILLED + beside) * layout.pp
     short += count % layout.pp
-    if count <= short + 2 * layout.pp:
+    if schedule in DECIDING or count <= short + 2 * layout.pp:
         record = step_events(cost, *parts)
         return as_recorded(cost, record.seconds, record.pipeline_s)
     first, second = (

@@ -96,7 +96,6 @@ def _event_time(
     architecture: Architecture, recipe: Recipe, layout: TrainingLayout, machine: TrainingMachine
 ) -> StepTime:
     """A batch that leaves a part of a micro-batch over has no events."""
-    schedule = "interleaved" if layout.vpp > 1 else "1f1b"
-    if check_schedule(schedule, layout.pp, recipe.micro_batches(layout), layout.vpp):
+    if check_schedule(recipe.schedule, layout.pp, recipe.micro_batches(layout), layout.vpp):
         return step_time(architecture, recipe, layout, machine)
-    return event_time(architecture, recipe, layout, machine, schedule)
+    return event_time(architecture, recipe, layout, machine, recipe.schedule)

@@ -111,6 +111,7 @@ class TrainingInterpreter:
             graphs=script.graphs,
             once=script.once,
             overlap=script.overlap,
+            schedule=script.schedule or ("interleaved" if layout.vpp > 1 else "1f1b"),
             gradient_bytes=BLOOM_GRADIENTS[row.cells["dtype"]] if row.id.startswith("bloom") else 4.0,
         )
         timed = _timed(row, model, recipe, profile.sixteen_bit_peak)

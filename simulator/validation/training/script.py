@@ -15,7 +15,7 @@ GRAPHS: dict[str, Graphs] = {"none": "none", "partial": "partial", "full": "full
 
 @dataclass(frozen=True)
 class Script:
-    """Settings in the words of Recipe; `recompute` is None where no script is known."""
+    """Settings in the words of Recipe; `recompute` is None where no script is known, `schedule` empty for 1F1B."""
 
     recompute: Recompute | None = None
     predictors: int = 0
@@ -23,6 +23,7 @@ class Script:
     graphs: Graphs = "none"
     once: bool = False
     overlap: bool = True
+    schedule: str = ""
 
 
 def script_of(row: TrainingRow) -> Script:
@@ -40,6 +41,7 @@ def script_of(row: TrainingRow) -> Script:
         graphs=GRAPHS[entry["graphs"]],
         once=entry["once"] == "y",
         overlap=entry["overlap"] == "y",
+        schedule=entry["schedule"],
     )
 
 
