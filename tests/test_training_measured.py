@@ -188,3 +188,10 @@ def test_a_fit_finds_the_numbers_that_made_the_times() -> None:
     assert found.numbers["attention"] == pytest.approx(0.25, rel=0.15)  # a small part of these steps
     assert np.abs(found.errors).max() < 0.005
     assert np.abs(found.left_out).max() < 0.02
+
+
+def test_a_pull_keeps_numbers_that_the_rows_do_not_ask_to_move() -> None:
+    made = [q for q in questions("llm-foundry-2023") if q.machine.profile.name == "a100-sxm-40g-8"][::8]
+    begin = {"matmul.bf16": 0.6} | start(made, ["elementwise"])
+    free, held = (fit(made, begin, leave_out=False, pull=pull).numbers for pull in (0.0, 10.0))
+    assert abs(held["matmul.bf16"] - 0.6) < 0.01 < abs(free["matmul.bf16"] - 0.6)

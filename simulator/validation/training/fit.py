@@ -2,8 +2,9 @@
 
 Gauss-Newton steps over the logarithms of the numbers, weighted so that the mean |log(simulated / measured)| falls, each
 row counted at most LIMIT, so that a few odd rows do not bend the rest. Numbers named with a chip ("H100 SXM5 80GB:
-matmul.bf16") belong to that chip, the others to the stack. Also leaves out one model after the other, fits the rest,
-and predicts it.
+matmul.bf16") belong to that chip, the others to the stack. With a pull, each number counts as one more row whose error
+is pull * log(number / where it began), so that few rows leave it where other rows (`--around` another stack) have put
+it. Also leaves out one model after the other, fits the rest, and predicts it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from simulator.quantity import Known
-from simulator.stack.training.stack import TrainingStack
+from simulator.stack.training.stack import TrainingStack, TrainingStacks
 from simulator.validation.rows import Reason, verdicts
 from simulator.validation.training.kind import Training, in_closed_form, simulate
 from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
@@ -100,7 +101,11 @@ def errors(
 
 
 def search(
-    asked: Sequence[TrainingQuestion], begin: Mapping[str, float], events: np.ndarray, rounds: int = 30
+    asked: Sequence[TrainingQuestion],
+    begin: Mapping[str, float],
+    events: np.ndarray,
+    pull: float = 0.0,
+    rounds: int = 30,
 ) -> dict[str, float]:
     """The numbers within BOUNDS that make the mean error small. Each round is a damped Gauss-Newton step on the errors
     weighted by 1 / their size (which minimises the sum of sizes), or none when no damping helps.
@@ -116,11 +121,12 @@ def search(
         smooth: np.ndarray = errors([asked[row] for row in rows], numbers, in_closed_form) + events[list(rows)]
         return smooth
 
-    def loss(found: np.ndarray) -> float:
-        return float(np.minimum(np.abs(found), LIMIT).mean())
+    def loss(found: np.ndarray, point: np.ndarray) -> float:
+        return float(np.minimum(np.abs(found), LIMIT).sum() + pull * np.abs(point - origin).sum()) / len(found)
 
-    best = np.clip(np.log([begin[name] for name in names]), low, high)
-    found, damping = at(best), 1e-2
+    origin = np.clip(np.log([begin[name] for name in names]), low, high)
+    best, damping = origin, 1e-2
+    found = at(best)
     for _ in range(rounds):
         slopes = np.zeros((len(found), len(names)))
         for column, name in enumerate(names):
@@ -129,12 +135,15 @@ def search(
             rows = np.flatnonzero(chips == place).tolist() if place else list(range(len(asked)))
             slopes[rows, column] = (at(best + step * np.eye(len(names))[column], rows) - found[rows]) / step
         weights = np.where(np.abs(found) > LIMIT, LIMIT, 1.0) / np.maximum(np.abs(found), NEAR)
-        normal, pull = slopes.T @ (weights[:, None] * slopes), slopes.T @ (weights * found)
+        moved = pull * (best - origin)
+        held = 1.0 / np.maximum(np.abs(moved), NEAR)
+        normal = slopes.T @ (weights[:, None] * slopes) + pull**2 * np.diag(held)
+        force = slopes.T @ (weights * found) + pull * held * moved
         for _ in range(6):
-            move = np.linalg.solve(normal + damping * len(found) * np.eye(len(names)), -pull)
+            move = np.linalg.solve(normal + damping * len(found) * np.eye(len(names)), -force)
             point = np.clip(best + np.clip(move, -LARGEST, LARGEST), low, high)
             tried = at(point)
-            if loss(tried) < loss(found) - 1e-6:
+            if loss(tried, point) < loss(found, best) - 1e-6:
                 best, found, damping = point, tried, max(damping / 3.0, 1e-5)
                 break
             damping *= 4.0
@@ -143,41 +152,48 @@ def search(
     return dict(zip(names, np.exp(best).tolist(), strict=True))
 
 
-def fit(asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out: bool = True) -> Fit:
-    """Fit, and then without each model in turn. What events add to the closed form is simulated anew REPEATS times."""
+def fit(
+    asked: Sequence[TrainingQuestion], start: Mapping[str, float], leave_out: bool = True, pull: float = 0.0
+) -> Fit:
+    """Fit, and then without each model in turn, from the same start. What events add to the closed form is simulated
+    anew REPEATS times."""
     numbers = dict(start)
     for _ in range(REPEATS):
         events = errors(asked, numbers) - errors(asked, numbers, in_closed_form)
-        numbers = search(asked, numbers, events)
+        numbers = search(asked, start, events, pull)
     names = np.array([question.architecture.name for question in asked])
     left: list[float] = []
     models = sorted(set(names.tolist()))
     for model in models if leave_out and len(models) > 1 else ():
         own, rest = np.flatnonzero(names == model).tolist(), np.flatnonzero(names != model).tolist()
-        found = search([asked[row] for row in rest], numbers, events[rest], 6)
+        found = search([asked[row] for row in rest], start, events[rest], pull)
         left += list(errors([asked[row] for row in own], found))
     return Fit(numbers, errors(asked, numbers), np.array(left))
 
 
-def start(asked: Sequence[TrainingQuestion], names: Sequence[str]) -> dict[str, float]:
-    """The stack's present numbers under these names; CHIP stands for every chip that has rows, matmul for every format
-    that its rows compute in."""
-    chips = {q.machine.profile.chip.name: q.machine for q in asked}
+def start(
+    asked: Sequence[TrainingQuestion], names: Sequence[str], around: TrainingStack | None = None
+) -> dict[str, float]:
+    """The present numbers of the stack, or of the one `around` which it lies, under these names; CHIP stands for every
+    chip that has rows, matmul for every format that its rows compute in."""
+    chips = {
+        q.machine.profile.chip.name: around.on_profile(q.machine.profile) if around else q.machine.stack for q in asked
+    }
     formats = {
         (q.machine.profile.chip.name, q.machine.profile.compute_format(q.recipe.precision.weights)) for q in asked
     }
     found: dict[str, float] = {}
     for name in names:
-        for chip, machine in chips.items() if name.startswith("CHIP: ") else [("", asked[0].machine)]:
+        for chip, stack in chips.items() if name.startswith("CHIP: ") else [("", around or asked[0].machine.stack)]:
             key = name.removeprefix("CHIP: ")
             prefix = f"{chip}: " if chip else ""
             if key == "matmul":
                 for of, format in sorted(formats):
                     if of == chip or not chip:
-                        table = machine.stack.matmul
+                        table = stack.matmul
                         found[f"{prefix}matmul.{format}"] = float(table.get(format) or table["default"])
             else:
-                found[prefix + key] = max(float(getattr(machine.stack, key)), BOUNDS[key][0])
+                found[prefix + key] = max(float(getattr(stack, key)), BOUNDS[key][0])
     return found
 
 
@@ -188,12 +204,15 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="numbers to fit; 'CHIP: attention' for one on each chip")
     parser.add_argument("--no-leave-out", action="store_true")
     parser.add_argument("--bound", action="append", default=[], metavar="NAME=LOW:HIGH", help="other bounds")
+    parser.add_argument("--around", metavar="STACK", help="begin at its numbers")
+    parser.add_argument("--pull", type=float, default=0.0, help="towards where they begin")
     given = parser.parse_args()
     for name, _, ends in (bound.partition("=") for bound in given.bound):
         low, _, high = ends.partition(":")
         BOUNDS[name] = float(low), float(high)
     asked = questions(given.stack)
-    found = fit(asked, start(asked, given.names), not given.no_leave_out)
+    around = TrainingStacks().load(given.around) if given.around else None
+    found = fit(asked, start(asked, given.names, around), not given.no_leave_out, given.pull)
     for name, value in found.numbers.items():
         low, high = BOUNDS[name.rpartition(": ")[2].partition(".")[0]]
         print(f"{name} = {value:.4g}{' (at its bound)' if min(value / low, high / value) < 1.001 else ''}")
