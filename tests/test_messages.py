@@ -22,6 +22,7 @@ from simulator.model.assembly import Change, with_ffns
 from simulator.model.ffn.kind import FFN
 from simulator.model.ffn.moe import MoEFFN
 from simulator.model.ffn.ngram_table import NgramTable
+from simulator.model.ffn.peer import Peer
 from simulator.model.ffn.product_key_memory import ProductKeyMemory
 from simulator.model.ffn.tree import TreeFFN
 from simulator.model.number_format import Precision
@@ -160,6 +161,17 @@ def test_n_grams_and_trees_send_what_they_look_up() -> None:
     assert tree.sent["all_reduce"] * 8 / 64 == pytest.approx(LAYERS * 12 * 4.0 * 2 * 7)
 
 
+def test_single_neurons_are_summed_by_slices_or_carried_whole() -> None:
+    by_column = of_a_step(changed(Peer(keys=64, heads=8, top_m=16)), Parallelism(dp=8))
+    by_row = of_a_step(changed(Peer(keys=64, heads=8, top_m=16, shard="row")), Parallelism(dp=8))
+    assert by_column.sent["all_to_all"] * 8 / 64 == pytest.approx(2 * LAYERS * VECTOR * 7 / 8)
+    assert by_column.sent["all_reduce"] * 8 / 64 == pytest.approx(LAYERS * 128 * 4.0 * 2 * 7)
+    indices = LAYERS * 128 * 6.0 * 7
+    assert by_column.sent["all_gather"] * 8 / 64 == pytest.approx(indices)
+    assert by_row.sent["all_gather"] * 8 / 64 == pytest.approx(LAYERS * VECTOR * 7 + indices)
+    assert by_row.sent["reduce_scatter"] * 8 / 64 == pytest.approx(LAYERS * VECTOR * 7)
+
+
 @pytest.mark.parametrize(
     ("ffn", "parallelism"),
     [
@@ -168,6 +180,8 @@ def test_n_grams_and_trees_send_what_they_look_up() -> None:
         (MoEFFN(128, 8, 1536), Parallelism(tp=2, dp=4, ep=8)),
         (ProductKeyMemory(keys=256, width=512, shard="row"), Parallelism(dp=16)),
         (TreeFFN(depth=5), Parallelism(dp=16)),
+        (Peer(keys=64), Parallelism(dp=16)),
+        (Peer(keys=64, shard="row"), Parallelism(tp=2, dp=4)),
         (MoEFFN(128, 8, 1536), Parallelism(tp=2, pp=4)),
     ],
 )

@@ -13,6 +13,9 @@ from simulator.model.popularity import Popularity
 
 Shard = Literal["row", "column"]
 
+SUM_BYTES = 4.0
+"""Of a partial product of a neuron of which chips hold slices."""
+
 INDEX_BYTES = 6.0
 """The number of a row (32 bits) and its weight (16 bits)."""
 
@@ -89,22 +92,27 @@ def exchanged(name: str, visit: Visit, values: float) -> list[Operation]:
 def summed(name: str, visit: Visit, shard: Shard, asked: float, values: float) -> list[Operation]:
     """A weighted sum of `asked` rows for each token, parts of it on tp*dp chips, to the chips that go on with it.
 
-    dp > 1: every chip learns which rows all tokens ask for, and with which weight (an all-gather of INDEX_BYTES each).
+    dp > 1: every chip learns which rows all tokens ask for (`asked_for`).
     By row each chip adds up the rows that it holds, for all tokens: a reduce-scatter of `values` values. By column it
     has all of a slice: an all-to-all returns it to the token's rank, where there are several.
     """
     parallelism, everyone = visit.parallelism, visit.all_tokens
     group = parallelism.tp * parallelism.dp
-    found: list[Operation] = []
-    if parallelism.dp > 1:
-        rows = everyone * (asked * INDEX_BYTES)
-        found.append(Collective(f"{name} indices", "all_gather", rows, group, visit.repeat, of_all=True))
+    found = asked_for(name, visit, asked)
     if shard == "row" and group > 1:
         size = everyone * (values * ACTIVATION_BYTES)
         found.append(Collective(f"{name} sums", "reduce_scatter", size, group, visit.repeat, of_all=True))
     else:
         found += exchanged(f"{name} sums", visit, values)
     return found
+
+
+def asked_for(name: str, visit: Visit, asked: float) -> list[Operation]:
+    """dp > 1: the `asked` rows of each token, with their weights, to all chips: an all-gather of INDEX_BYTES each."""
+    if visit.parallelism.dp == 1:
+        return []
+    group, size = visit.parallelism.tp * visit.parallelism.dp, visit.all_tokens * (asked * INDEX_BYTES)
+    return [Collective(f"{name} indices", "all_gather", size, group, visit.repeat, of_all=True)]
 
 
 def all_gather(name: str, visit: Visit, values: float) -> list[Operation]:

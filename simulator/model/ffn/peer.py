@@ -9,9 +9,9 @@ from pydantic import Field
 
 from simulator.model.ffn.fields import Choice, Count, Tensor
 from simulator.model.ffn.kind import FFN, Visit
-from simulator.model.ffn.look_up import Shard, look_up
+from simulator.model.ffn.look_up import SUM_BYTES, Shard, all_gather, asked_for, brought_together, exchanged, look_up
 from simulator.model.ffn.product_key_memory import KEYS, product_keys
-from simulator.model.operation import Operation, Vector
+from simulator.model.operation import Collective, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism, all_reduce
 
 
@@ -59,7 +59,7 @@ class Peer(FFN):
         return float(self.keys) ** 2 * 2.0 * hidden
 
     def operations(self, visit: Visit) -> list[Operation]:
-        """Query, scores, candidates, rows, the neurons' products, all-reduce."""
+        """Query, scores, candidates, rows, the neurons' products, and the messages of both."""
         hidden, tokens, tp, each = visit.hidden, visit.tokens, visit.parallelism.tp, self.heads * self.top_m
         rows = look_up(
             "single-neuron experts",
@@ -82,8 +82,33 @@ class Peer(FFN):
                 tokens * (2 * hidden * ACTIVATION_BYTES),
                 visit.repeat,
             ),
-            *all_reduce("ffn all-reduce", tokens, hidden, tp, visit.repeat),
+            *self._messages(visit),
         ]
+
+    def _messages(self, visit: Visit) -> list[Operation]:
+        """What the tp*dp chips tell each other. dp > 1: which neurons each token asks for, to all.
+
+        By column each chip has a slice of every neuron and of the tokens: sums of u . x over all chips, and slices of
+        the outputs back. By row it has whole neurons: it needs all tokens, and its share of the outputs is summed.
+        """
+        parallelism, hidden, repeat = visit.parallelism, visit.hidden, visit.repeat
+        each, everyone = self.heads * self.top_m, visit.all_tokens
+        group = parallelism.tp * parallelism.dp
+        if group == 1:
+            return []
+        asked = asked_for("single-neuron experts", visit, each)
+        if self.shard == "column":
+            sums = Collective(
+                "single-neuron sums", "all_reduce", everyone * (each * SUM_BYTES), group, repeat, of_all=True
+            )
+            inputs = exchanged("single-neuron inputs", visit, hidden)
+            return [*asked, *inputs, sums, *brought_together("single-neuron outputs", visit, hidden)]
+        if parallelism.dp == 1:
+            return [*all_reduce("ffn all-reduce", visit.tokens, hidden, group, repeat)]
+        size = everyone * (hidden * ACTIVATION_BYTES)
+        inputs = [Collective("single-neuron inputs", "all_gather", size, group, repeat, of_all=True)]
+        outputs = Collective("single-neuron outputs", "reduce_scatter", size, group, repeat, of_all=True)
+        return [*asked, *inputs, outputs, *all_gather("single-neuron outputs", visit, hidden)]
 
     def shape(self) -> str:
         """Such as "1048576 neurons, 8 x 16 a token"."""

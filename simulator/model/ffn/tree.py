@@ -11,15 +11,12 @@ from pydantic import Field
 
 from simulator.model.ffn.fields import Share, Tensor
 from simulator.model.ffn.kind import FFN, Visit
-from simulator.model.ffn.look_up import brought_together, exchanged
+from simulator.model.ffn.look_up import SUM_BYTES, brought_together, exchanged
 from simulator.model.operation import Array, Collective, Gather, Operation, Vector
 from simulator.model.parallelism import ACTIVATION_BYTES, ONE_CHIP, Parallelism
 from simulator.quantity import Known
 
 EVEN = Known(0.5)
-
-SUM_BYTES = 4.0
-"""Of a partial product u . x."""
 
 
 @dataclass(frozen=True)
