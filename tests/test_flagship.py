@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -14,26 +15,30 @@ from simulator.hardware.profile import check_profile
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
-from simulator.scenario import parts_of
+from simulator.scenario import parts_of, scenario_of
+from simulator.serve import slo
 from simulator.stack.stack import Stacks
 from simulator.study.axes import Ends, points
+from simulator.study.candidates import Candidates
 from simulator.study.evaluation import Evaluation
 from simulator.study.flagship import TASKS, names, regenerate
+from simulator.study.fleet import single
+from simulator.study.mixed import mixed
+from simulator.study.objective import objective_of
+from simulator.study.plan import demand_of, plan
 from simulator.study.space import Space
-from simulator.study.study import Crossover, Study, find_study, kind_of, packaged_studies, read_study
+from simulator.study.study import Crossover, Plan, Study, find_study, kind_of, packaged_studies, read_study
 from simulator.study.sweep import sweep
 from simulator.study.table import table_of
+from simulator.yaml_source import read_yaml
 
 STUDIES = sorted(packaged_studies())
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [name for name in STUDIES if kind_of(find_study(name)) != "plan"])
 def test_a_study_says_what_it_asks_and_two_of_its_points_run(name: str, tmp_path: Path) -> None:
     file = find_study(name)
-    first, *rest = file.read_text().splitlines()
-    assert first.startswith("# ")
-    assert first.endswith("?")
-    assert any(line.startswith("# Asked: ") for line in rest)
+    says_what_it_asks(file)
     study, source, scenario = read_study(file, Crossover if kind_of(file) == "crossover" else Study)  # type: ignore[type-var]
     assert study.description
     space = Space(scenario, source.where(("axes",)), kept=False)
@@ -53,6 +58,41 @@ def test_a_study_says_what_it_asks_and_two_of_its_points_run(name: str, tmp_path
     assert table["error"].isna().all()
     assert (table["output_throughput"] > 0).all()
     assert all(isinstance(axis, Ends) or len(axis) > 1 for axis in study.axes.values())
+
+
+def says_what_it_asks(file: Path) -> None:
+    first, *rest = file.read_text().splitlines()
+    assert first.startswith("# ")
+    assert first.endswith("?")
+    assert any(line.startswith("# Asked: ") for line in rest)
+
+
+def test_the_peaks_of_the_packaged_day_go_to_another_kind(tmp_path: Path) -> None:
+    """By its closed form alone: `make studies` runs its events."""
+    file = find_study("base-and-peaks")
+    says_what_it_asks(file)
+    wanted, _, scenario_file = read_study(file, Plan)
+    assert wanted.description
+    base = read_yaml(scenario_file, error=ScenarioError)
+    scenario = scenario_of(base)
+    objective = slo(scenario, base)
+    assert objective is not None
+    demand = demand_of(scenario, wanted, scenario_file, base)
+    candidates = Candidates(wanted, scenario, base, objective, demand, ())
+    alone = [single(one, ceil(demand.peak / one.rate), demand, wanted) for one in candidates.found]
+    goal = objective_of(wanted.goals, alone)
+    best = mixed(goal.ordered(alone), demand, wanted, goal)[0]
+    assert goal.of(best) < 0.98 * min(goal.of(each) for each in alone)
+    assert {kind.profile.name for kind in best.kinds} == {"b200-sxm-8", "h100-sxm-8"}
+
+
+def test_prompts_on_one_kind_and_answers_on_another_are_the_cheapest(tmp_path: Path) -> None:
+    file = find_study("prompts-apart")
+    says_what_it_asks(file)
+    best = plan(file, tmp_path).fleets[0]
+    assert best.candidate.prefill is not None
+    assert best.candidate.prefill.case.machine.profile.name == "h100-sxm-8"
+    assert best.candidate.case.machine.profile.name == "h20-8"
 
 
 def test_every_flagship_is_known_by_its_name(tmp_path: Path) -> None:

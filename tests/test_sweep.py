@@ -140,6 +140,13 @@ def test_a_point_that_cannot_run_is_a_row_with_its_error(study: Path, tmp_path: 
     found = sweep(changed(study, "machines[*].replicas: [1, 2]", "machines[0].tp: [1, 3]"), tmp_path / "out")
     assert set(found.failed["machines[0].tp"]) == {3}
     assert "tp 3 does not divide" in found.failed["error"].iloc[0]
+    # The short table keeps the place of what did not run, and says why.
+    means = found.means()
+    failed = means["error"].notna()
+    assert set(means.loc[failed, "machines[0].tp"]) == {3}
+    assert means.loc[failed, "output_throughput"].isna().all()
+    assert means.loc[~failed, "output_throughput"].notna().all()
+    assert set(found.frame()["error"].dropna()) == set(found.failed["error"])
     assert found.table["error"].isna().sum() == 12
     assert sweep(study, tmp_path / "out").computed == 0
 

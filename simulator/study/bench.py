@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,18 @@ from simulator.study.point import Point
 ROUNDS = 16
 """Steps towards the fewest replicas, and halvings between two numbers of them."""
 
+MOST_GROWTH = 4
+"""Of the replicas that a steady state needs: more do not help."""
+
+RUNNER_UP = 1.25
+"""Of the best: what a runner-up may cost."""
+
 HALVINGS = 6
 """Of a range of loads."""
+
+
+Cost = Callable[[int, int], float]
+"""(which one, how many replicas) -> what they cost."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,13 @@ class Bench:
     computed: int = 0
     misses: list[Miss] = field(default_factory=list)
 
-    def smallest(self, loads: Sequence[Load]) -> list[int | None]:
-        """Of each the fewest replicas that keep the SLO, sought from the number it has; None: not within ROUNDS."""
+    def smallest(self, loads: Sequence[Load], cost: Cost | None = None, least: float = inf) -> list[int | None]:
+        """Of each the fewest replicas that keep the SLO, sought from the number it has; None: not with MOST_GROWTH
+        times as many, nor with as many as cost RUNNER_UP times `least`, or what another one here does."""
         failed = dict.fromkeys(range(len(loads)), 0)  # the most replicas that are too few
         enough: dict[int, int] = {}
         trying = {index: each.replicas for index, each in enumerate(loads)}
+        most = [MOST_GROWTH * (each.replicas + 1) for each in loads]
         last: dict[int, Sequence[Mapping[str, Any]]] = {}
         for _ in range(ROUNDS):
             asked = [Load(loads[index].candidate, count, loads[index].factor) for index, count in trying.items()]
@@ -75,10 +87,15 @@ class Bench:
                     following[index] = ceil(low * 1.3) + (low < 4)
                 elif high - low > 1:
                     following[index] = (low + high) // 2 if low else max(1, int(high * 0.8))
-            trying = following
+            least = min([least, *(cost(*each) for each in enough.items())]) if cost else inf
+            trying = {
+                index: count
+                for index, count in following.items()
+                if index in enough or not (count > most[index] or (cost and cost(index, count) > RUNNER_UP * least))
+            }
             if not trying:
                 break
-        for index in trying.keys() - enough.keys():
+        for index in failed.keys() - enough.keys():
             self.misses.append(self._miss(loads[index].candidate.name, last[index]))
         return [enough.get(index) for index in range(len(loads))]
 

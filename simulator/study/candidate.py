@@ -82,6 +82,12 @@ class Candidate:
         return self.sides[0] if len(self.sides) > 1 else None
 
     @property
+    def machines(self) -> str:
+        """Machines and layouts."""
+        cases = [side.case.machine for side in self.sides]
+        return " > ".join(f"{machine.profile.name} {machine.parallelism}" for machine in cases)
+
+    @property
     def name(self) -> str:
         """Model, machines, layouts, number formats, stacks, limits of a step."""
         limits = f"{self.limits.max_num_seqs} sequences, {self.limits.max_num_batched_tokens} tokens"

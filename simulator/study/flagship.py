@@ -18,7 +18,8 @@ from simulator.report.notebook import Shown
 from simulator.samples import run
 from simulator.scenario import find_scenario, read_samples
 from simulator.study.crossover import crossover
-from simulator.study.folder import check, write, write_map
+from simulator.study.folder import check, write, write_map, write_plan
+from simulator.study.plan import plan
 from simulator.study.study import find_study, kind_of, packaged_studies
 from simulator.study.sweep import sweep
 
@@ -41,7 +42,8 @@ def regenerate(name: str, docs: Path = DOCS, results: Path = RESULTS) -> Path:
     found = _written(name, place)
     docs.mkdir(parents=True, exist_ok=True)
     picture = docs / f"{name}.svg"
-    shutil.copyfile(place / "plots" / f"{next(iter(found.charts()))}.svg", picture)
+    drawn = (place / "plots" / f"{stem}.svg" for stem in found.charts())
+    shutil.copyfile(next(file for file in drawn if file.is_file()), picture)
     return picture
 
 
@@ -56,6 +58,10 @@ def _written(name: str, place: Path) -> Shown:
         found_map = crossover(file, place)
         write_map(found_map, file, place)
         return found_map
+    if kind_of(file) == "plan":
+        proposal = plan(file, place)
+        write_plan(proposal, file, place)
+        return proposal
     found = sweep(file, place)
     write(found, file, place)
     return found

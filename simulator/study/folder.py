@@ -34,6 +34,7 @@ CAPTIONS = {
     "front": "Throughput of a chip against the pace of each user, dollars against latency; lines: the fronts",
     "capacity": "Latency over the load; a line ends with the last load that its machine holds",
     "map": "Who is ahead where; paler where samples disagree",
+    "day": "The load of each hour, and which machines carry it; lines: how much they hold",
     "candidates": "Cost and energy of the candidates",
     "latency": "Cost and pace of the candidates",
 }

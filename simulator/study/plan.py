@@ -12,7 +12,7 @@ that its fleet still holds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +151,19 @@ class _Search:
         front = self._goal.front(waiting)[:FRONT] if len(self._goal.weights) > 1 else []
         fleets: list[Fleet] = []
         while waiting and not (fleets and self._goal.of(waiting[0]) >= self._goal.of(fleets[0])):
-            fleets = self._goal.ordered([*fleets, *self._verified(waiting[: self._wanted.verify])])
+            fleets = self._goal.ordered([*fleets, *self._verified(waiting[: self._wanted.verify], fleets[:1])])
             front = [each for each in front if each not in waiting[: self._wanted.verify]]
             waiting = waiting[self._wanted.verify :]
         return self._goal.ordered([*fleets, *self._verified(front)])
 
-    def _verified(self, fleets: Sequence[Fleet]) -> list[Fleet]:
-        counts = self._bench.smallest([self._load(each.parts[0]) for each in fleets])
+    def _verified(self, fleets: Sequence[Fleet], best: Sequence[Fleet] = ()) -> list[Fleet]:
+        """Of one kind each, with as many replicas as they need by events, where they then may be second to the best."""
+
+        def cost(index: int, count: int) -> float:
+            return self._goal.of(single(fleets[index].candidate, count, self._demand, self._wanted))
+
+        least = min((self._goal.of(each) for each in best), default=inf)
+        counts = self._bench.smallest([self._load(each.parts[0]) for each in fleets], cost, least)
         found = [
             single(each.candidate, count, self._demand, self._wanted)
             for each, count in zip(fleets, counts, strict=True)
@@ -168,7 +174,7 @@ class _Search:
     def with_second_kinds(self, fleets: list[Fleet], joined: Sequence[Fleet], promised: float) -> list[Fleet]:
         """The fleets, and those of two kinds that promise to be better than one kind does (`promised`, in
         closed form too); where no one kind keeps all, the best of two."""
-        least = promised * WORTHWHILE if fleets else float("inf")
+        least = promised * WORTHWHILE if fleets else inf
         promising = [each for each in joined if self._goal.of(each) < least][: self._wanted.verify]
         bases = [self._based(each) for each in promising]
         held = [each for each in bases if each is not None]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from simulator.metrics.slo import Slo
 from simulator.metrics.steady import student_t
+from simulator.report.day_chart import draw_day
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.report.study_charts import draw_front
 from simulator.study.equal_loss import Level, level_lines
@@ -17,6 +18,7 @@ from simulator.study.sensitivity import sensitivity
 from simulator.study.study import Plan
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 
@@ -126,9 +128,16 @@ class Proposal(Shown):
     def charts(self) -> Charts:
         """The charts of `plots/`, by the names of its files."""
         return {
+            "day": self._day,
             "candidates": lambda: draw_front(self.table, "cost_per_mtok_usd", "energy_per_output_token_j"),
             "latency": lambda: draw_front(self.table, "tpot_mean_ms", "cost_per_mtok_usd"),
         }
+
+    def _day(self) -> Figure | None:
+        """The hours of the day and who carries them; None where no fleet does."""
+        parts = self.fleets[0].parts if self.fleets else ()
+        loads = {f"{part.replicas} x {part.candidate.machines}": part.hours(self.demand) for part in parts}
+        return draw_day(loads, [part.rate for part in parts]) if parts else None
 
 
 def _record(each: Fleet, verified: bool, several: bool) -> dict[str, Any]:

@@ -119,23 +119,29 @@ def _evaluated(table: DataFrame, formula: str, name: str, at: Where, how: str) -
 
 def means(table: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
     """A row for each point: means over its seeds with half of the 95 % interval (_ci95), and over its samples the band
-    that holds the middle 80 % (_low, _high)."""
+    that holds the middle 80 % (_low, _high). A point of which nothing ran has none, and says why in `error`, a column
+    that is there where any run failed."""
     from pandas import concat
     from pandas.api.types import is_numeric_dtype
 
     by = [name for name in (*keys, "model", "machine") if name in table.columns]
-    good = table[table["error"].isna()]
-    numbers = [metric for metric in metrics if is_numeric_dtype(good[metric])]
-    known = good[good["sample"] == 0].groupby(by, sort=False, dropna=False)[numbers]
-    parts = [known.mean()]
+    ran = table["error"].isna()
+    numbers = [metric for metric in metrics if is_numeric_dtype(table.loc[ran, metric])]
+    figures = table[by].join(table[numbers].where(ran).astype(float))
+    written = ~table["sample"].gt(0)  # as the profiles say; what could not be cut into points has no sample
+    known = figures[written].groupby(by, sort=False, dropna=False)
+    parts = [known[numbers].mean()]
     if table["replication"].nunique() > 1:
-        quantiles = known.size().map(lambda runs: student_t(runs - 1) if runs > 1 else float("nan"))
-        half = known.std().mul(quantiles, axis=0).div(known.size().pow(0.5), axis=0)
-        parts.append(half.add_suffix("_ci95"))
+        runs = known[numbers].count()
+        quantiles = runs.map(lambda count: student_t(count - 1) if count > 1 else float("nan"))
+        parts.append((known[numbers].std() * quantiles / runs.pow(0.5)).add_suffix("_ci95"))
     if table["sample"].nunique() > 1:
-        sampled = good[good["sample"] > 0].groupby([*by, "sample"], sort=False, dropna=False)[numbers].mean()
+        drawn = table[ran & ~written]
+        sampled = drawn.groupby([*by, "sample"], sort=False, dropna=False)[numbers].mean()
         bands = sampled.groupby(by, sort=False, dropna=False)
         parts += [bands.quantile(LOW).add_suffix("_low"), bands.quantile(HIGH).add_suffix("_high")]
+    if not ran.all():
+        parts.append(table.groupby(by, sort=False, dropna=False)["error"].first())
     return concat(parts, axis=1).reset_index()
 
 
