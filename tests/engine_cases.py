@@ -134,10 +134,12 @@ def engine_cases(draw: st.DrawFn) -> EngineCase:
         BatchLimits(
             draw(st.sampled_from([1, 3, 16])),
             draw(st.sampled_from([16, 64, 512, 4096])),
-            draw(st.sampled_from([1, 1, 2, 7])),
-            draw(st.sampled_from([0.0, 0.0, 0.5, 1.3])),
-            draw(st.booleans()),
-            draw(st.sampled_from([0.0, 0.0, 2e-5])),
+            chunked_prefill=draw(st.booleans()),
+            admission_interval=draw(st.sampled_from([1, 1, 2, 7])),
+            admission_least=draw(st.sampled_from([1, 1, 3])),
+            admission_delay=draw(st.sampled_from([0.0, 0.0, 0.5, 1.3])),
+            whole=draw(st.booleans()),
+            tokenization=draw(st.sampled_from([0.0, 0.0, 2e-5])),
         ),
         KvLimits(
             need + draw(st.integers(0, need) | st.integers(0, 8 * need)),

@@ -149,7 +149,7 @@ def test_a_prompt_waits_for_a_look_and_until_it_is_seen(interval: int, delay: fl
     rng = np.random.default_rng(3)
     arrivals = np.concatenate([[0.0], 1.0 + np.sort(rng.uniform(0, 50, 4000))])
     outputs = np.concatenate([[10_000], np.full(4000, 2)])
-    limits = BatchLimits(1024, 1 << 20, interval, delay)
+    limits = BatchLimits(1024, 1 << 20, admission_interval=interval, admission_delay=delay)
     done = EngineCase(requests(arrivals, 1, outputs), constant_step(STEP_S), limits, ROOMY).run().requests
     wait = (done.first_token_s - done.arrival_s)[1:] / STEP_S
     assert wait.mean() == pytest.approx(interval / 2 + delay + 1, rel=0.02)
@@ -158,7 +158,7 @@ def test_a_prompt_waits_for_a_look_and_until_it_is_seen(interval: int, delay: fl
 
 
 def test_who_comes_to_an_idle_replica_waits_for_no_look() -> None:
-    limits = BatchLimits(8, 512, 50, 3.0)
+    limits = BatchLimits(8, 512, admission_interval=50, admission_delay=3.0)
     done = EngineCase(requests([0.003, 1.0, 2.0], 10, 7), constant_step(STEP_S), limits, ROOMY).run().requests
     assert done.first_token_s - done.arrival_s == pytest.approx([STEP_S] * 3)
 
@@ -171,3 +171,27 @@ def test_whole_requests_are_admitted_while_the_cache_holds_them_to_their_ends() 
     assert eager.preemptions.sum() > 0
     assert whole.preemptions.sum() == 0
     assert whole.scheduled_s == pytest.approx([0.0, 0.0, 0.0, 60 * STEP_S])
+
+
+def test_prompts_in_steps_of_their_own_hold_up_decoding() -> None:
+    """Steps of S: three prompts, each alone in a step, add a step each to an answer of 20 tokens, and its gaps show it;
+    two that come together share a step."""
+    arrivals = [0.0, 2.5 * STEP_S, 7.5 * STEP_S, 7.5 * STEP_S]
+    workload = requests(arrivals, 10, [20, 9, 5, 5])
+    mixed = EngineCase(workload, constant_step(STEP_S), BatchLimits(8, 512), ROOMY).run()
+    alone = EngineCase(workload, constant_step(STEP_S), BatchLimits(8, 512, chunked_prefill=False), ROOMY).run()
+    assert mixed.requests.finish_s[0] == pytest.approx(20 * STEP_S)
+    assert alone.requests.finish_s[0] == pytest.approx(22 * STEP_S)
+    assert alone.requests.first_token_s[1:] - arrivals[1:] == pytest.approx([1.5 * STEP_S] * 3)
+    long = alone.gaps.count[alone.gaps.seconds > 1.5 * STEP_S]
+    assert long.sum() == 1 + 2  # of the first answer at the first pause, of the two that then run at the second
+    assert alone.gaps.seconds.max() == pytest.approx(2 * STEP_S)
+    assert not np.any((alone.steps.decoding > 0) & (alone.steps.prefill_tokens > 0))
+
+
+def test_few_that_wait_join_no_running_batch() -> None:
+    """With three asked for: two wait for the third while others run, but not once those have ended."""
+    limits = BatchLimits(8, 512, admission_least=3)
+    workload = requests([0.0, 1.5 * STEP_S, 2.5 * STEP_S, 5.5 * STEP_S, 6.5 * STEP_S], 10, [10, 2, 2, 2, 2])
+    done = EngineCase(workload, constant_step(STEP_S), limits, ROOMY).run().requests
+    assert done.scheduled_s / STEP_S == pytest.approx([0, 6, 6, 6, 10])

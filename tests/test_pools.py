@@ -72,7 +72,9 @@ def pool_cases(draw: st.DrawFn) -> PoolCase:
             BatchLimits(
                 draw(st.sampled_from([1, 3, 16])),
                 draw(st.sampled_from([16, 64, 512])),
+                draw(st.booleans()),
                 draw(st.sampled_from([1, 1, 3])),
+                draw(st.sampled_from([1, 2])),
                 draw(st.sampled_from([0.0, 0.0, 0.7])),
                 draw(st.booleans()),
             ),

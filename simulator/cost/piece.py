@@ -47,6 +47,13 @@ def in_progress(pieces: Sequence[Piece], ticks: int) -> tuple[int, int, int]:
     return steps, end, duration
 
 
+def first_apart(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """The same steps, the first of them a piece of its own."""
+    (count, first, increment), *others = pieces
+    rest = [(count - 1, first + increment, increment)] if count > 1 else []
+    return ((1, first, increment), *rest, *others)
+
+
 def largest(lines: list[Line], steps: int) -> tuple[Piece, ...]:
     """The largest of straight lines over steps 0 .. steps-1, as pieces."""
     pieces: list[Piece] = []

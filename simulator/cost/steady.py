@@ -4,7 +4,9 @@ A batch of B sequences of L prompt and O output tokens, replaced as they end, me
 
     t(B) = (1 - q) * t(B sequences) + q * t(B sequences and max(1, B/O) prompts),   q = min(1, B/O),
 
-with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. A load of r requests a second keeps
+with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. Where prompts run in steps of their own
+(`chunked_prefill: false`), g = max(1, `admission_least`, B/O for each of the steps between two looks) at a time,
+t(B) = t(B sequences) + B/O / g * t(g prompts). A load of r requests a second keeps
 B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of the time in which anything runs (as if
 sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica. One that
 only decodes has q = 0 and O - 1 steps a request (cost/steady_pools.py).
@@ -155,14 +157,35 @@ class Replica:
         if self.prefilled:
             step = self._price(batch, 0.0, busy)
             return _Step(step, self._seconds(step, 0.0), self.machine.parallelism.at_work(batch))
-        joining = np.maximum(1.0, batch / self.output)
-        share = np.minimum(1.0, batch / self.output)
-        alone, mixed = self._price(batch, 0.0, busy), self._price(batch, joining, busy)
-        lone, joined = (1.0 - share) * self._seconds(alone, 0.0), share * self._seconds(mixed, 1.0)
+        # Steps of decoding alone for each mean step, and steps with prompts, and who decodes in those.
+        mixes = self.machine.stack.chunked_prefill
+        joining = np.maximum(1.0, batch / self.output) if mixes else self._group(batch)
+        share = batch / self.output / joining
+        plain, beside = (1.0 - share, batch) if mixes else (np.ones(batch.shape), 0.0 * batch)
+        alone, mixed = self._price(batch, 0.0, busy), self._price(beside, joining, busy)
+        lone, joined = plain * self._seconds(alone, 0.0), share * self._seconds(mixed, 1.0)
         at_work = self.machine.parallelism.at_work
-        working = lone * at_work(batch) + joined * at_work(batch + joining * self.prompt)
+        working = lone * at_work(batch) + joined * at_work(beside + joining * self.prompt)
         seconds = lone + joined
-        return _Step(add([alone.times(1.0 - share), mixed.times(share)]), seconds, working / seconds)
+        return _Step(add([alone.times(plain), mixed.times(share)]), seconds, working / seconds)
+
+    def _group(self, batch: np.ndarray) -> np.ndarray:
+        """Prompts that run together where they run in steps of their own."""
+        stack = self.machine.stack
+        waiting = batch / self.output * float(stack.admission_interval)
+        return np.asarray(np.maximum(waiting, float(stack.admission_least)))
+
+    def _first(self, batch: np.ndarray, seconds: np.ndarray, busy: Array) -> np.ndarray:
+        """Seconds to the first token, or until a sequence prefilled elsewhere takes part."""
+        stack = self.machine.stack
+        if self.prefilled:
+            return np.asarray(0.5 * busy * seconds)
+        others = (float(stack.admission_least) - 1.0) * self.output / batch  # steps until they have come, or all ended
+        look = np.maximum(float(stack.admission_interval), np.minimum(others, self.output))
+        alone = not stack.chunked_prefill
+        own = self._price(0.0 * batch, self._group(batch), busy) if alone else self._price(batch, 1.0, busy)
+        waits = busy * seconds * (0.5 * look + float(stack.admission_delay))
+        return np.asarray(waits + self._seconds(own, 1.0) + float(stack.tokenization) * np.asarray(self.prompt))
 
     def _token(self, others: np.ndarray, busy: Array) -> np.ndarray:
         """Seconds between two tokens of a request that runs with so many others."""
@@ -185,12 +208,7 @@ class Replica:
         saturated: np.ndarray,
     ) -> SteadyState:
         step, seconds = priced.amount, priced.seconds
-        stack = self.machine.stack
-        waits = 0.5 if self.prefilled else 0.5 * float(stack.admission_interval) + float(stack.admission_delay)
-        first = busy * seconds * waits
-        if not self.prefilled:
-            own = self._seconds(self._price(batch, 1.0, busy), 1.0)
-            first = first + own + float(stack.tokenization) * np.asarray(self.prompt)
+        first = self._first(batch, seconds, busy)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
         token = self._token(others, busy)
         return SteadyState(rate, batch, seconds, token, first, busy, joules, saturated, step, priced.working)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,8 +103,10 @@ class _Run:
             common = number, self.clock, sharing, prefill.batch, prefill.kv, self.log
             self.prefill.append(first(*common, self._prefilled, on_admit=self._begun))
             sharing.join(self.prefill[-1])
+        # What a decode replica recomputes shares its steps, and waits for nobody.
+        recomputing = replace(decode.batch, chunked_prefill=True, admission_least=1)
         for number, sharing in enumerate(decode.sharing(), prefill.replicas):
-            common = number, self.clock, sharing, decode.batch, decode.kv, self.log
+            common = number, self.clock, sharing, recomputing, decode.kv, self.log
             self.decode.append(second(*common, self._finished, on_admit=self._admitted))
             sharing.join(self.decode[-1])
         self._loop = loop_of(workload, self.clock, self._send)

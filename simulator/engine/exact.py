@@ -41,8 +41,10 @@ class ExactReplica:
         self._running: list[Sequence] = []
         self._decoding: list[Sequence] = []
         self._holding: list[Sequence] = []  # blocks, and take part in no step: their caches move
-        self._joined: list[Sequence] = []  # decode for the first time
+        self._joined: list[Sequence] = []  # decode for the first time, or after a pause
         self._busy = self._working = False
+        self._paused = False  # decoding waits for the prompts of the step
+        self._prompted = -1  # the iteration in which it last did
         self._iteration = 0
         self._plan: list[tuple[Sequence, int]] = []
         self._start = 0
@@ -107,7 +109,8 @@ class ExactReplica:
         self._log.preemptions[victim.id] += 1
         self._waiting.insert(0, victim)
 
-    def _begin(self, now: int) -> None:
+    def _step_of(self, now: int) -> list[tuple[Sequence, int]]:
+        """Who takes part in the next step, with how many tokens."""
         held, limits = self._kv.held, self._batch
         self._swap.moved = 0
         plan: list[tuple[Sequence, int]] = []
@@ -126,9 +129,11 @@ class ExactReplica:
             if sequence in self._running:
                 plan.append((sequence, chunk))
                 free -= more
-                tokens -= chunk
+                tokens -= chunk if limits.chunked_prefill or sequence not in self._decoding else 0
                 place += 1
-        looks = not preempted and (not self._running or self._iteration % limits.admission_interval == 0)
+        due = self._iteration % limits.admission_interval == 0 and len(self._waiting) >= limits.admission_least
+        due = due and self._iteration != self._prompted
+        looks = not preempted and (due or not self._running)
         while looks and self._waiting and tokens > 0 and self._seated() < limits.max_num_seqs:
             sequence = self._waiting[0]
             chunk = min(sequence.target - sequence.computed, tokens)
@@ -143,6 +148,19 @@ class ExactReplica:
             free -= self._wanted(sequence, chunk)
             tokens -= chunk
         self._admit_others(free, preempted, now)
+        prompts = [(sequence, chunk) for sequence, chunk in plan if sequence not in self._decoding]
+        self._paused = bool(prompts) and not limits.chunked_prefill
+        if not self._paused:
+            return plan
+        self._prompted = self._iteration
+        for sequence in self._decoding:
+            if sequence not in self._joined:
+                sequence.last_token = now
+                self._joined.append(sequence)
+        return prompts
+
+    def _begin(self, now: int) -> None:
+        plan = self._step_of(now)
         if not plan:
             self._busy = self._working = False
             self._step.rest(self, now)
@@ -155,11 +173,12 @@ class ExactReplica:
             decoding + prefill, outputs, lines[0], lines[1] if prefill else None, 1, self._swap.moved
         )
         self._ticks = pieces[0][1]
-        row = (1, *counts, len(self._joined), self._swap.moved, self._ticks, 0, *keys, *pairs)
+        joined = [] if self._paused else self._joined
+        row = (1, *counts, len(joined), self._swap.moved, self._ticks, 0, *keys, *pairs)
         end = now + self._ticks
-        for sequence in self._joined:
+        for sequence in joined:
             self.journal.late_gap((end - sequence.last_token) * SECONDS_PER_TICK)
-        self._joined = []
+        self._joined = self._joined if self._paused else []
         self._clock.at(end, lambda _event: self._end(end, row), BOUNDARY + self.number)
 
     def _compose(self) -> tuple[tuple[int, ...], list[int], list[int]]:
@@ -176,7 +195,7 @@ class ExactReplica:
 
     def _end(self, now: int, row: tuple[int, ...]) -> None:
         self.journal.write(self._start * SECONDS_PER_TICK, row)
-        self._iteration += 1
+        self._iteration += not self._paused
         prefilled: list[Sequence] = []
         for sequence, chunk in self._plan:
             sequence.computed += chunk

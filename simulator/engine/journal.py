@@ -69,9 +69,10 @@ class Journal:
             done += count
             start += count * first + increment * middle
 
-    def late_gap(self, seconds: float) -> None:
-        """The gap between two tokens of a sequence that was preempted, or whose cache moved, between them."""
-        self._late_gaps.append(seconds)
+    def late_gap(self, seconds: float, count: int = 1) -> None:
+        """The gap between two tokens of `count` sequences that were preempted, whose caches moved, or that paused,
+        between them."""
+        self._late_gaps.extend([seconds] * count)
 
     def book_free(self, blocks: int) -> None:
         """Keep the least number of free KV blocks."""

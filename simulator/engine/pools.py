@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from simulator.cost.ticks import SECONDS_PER_TICK
-from simulator.engine.replica import Chunk, Replica
+from simulator.engine.members import Chunk
+from simulator.engine.replica import Replica
 from simulator.engine.sequence import Sequence
 
 Admitted = Callable[[Sequence, int], None]
@@ -97,14 +97,7 @@ class DecodeReplica(OfPool, Replica):
         if self._fresh and partial is not None:  # stays the one that joined last
             self._running[partial.id] = self._running.pop(partial.id)
         super()._begin(now)
-        self._joined = len(self._fresh)
-        if self._fresh:
-            # Their first gap began before this step, which stands alone in the journal.
-            (steps, first, increment), *others = self._pieces
-            rest = [(steps - 1, first + increment, increment)] if steps > 1 else []
-            self._pieces = ((1, first, increment), *rest, *others)
-            for sequence in self._fresh:
-                self.journal.late_gap((now + first - sequence.last_token) * SECONDS_PER_TICK)
+        self._join_late([(sequence.last_token, 1) for sequence in self._fresh])
 
     def _after_stretch(self, steps: int) -> bool | None:
         return None  # a cache may arrive at any time

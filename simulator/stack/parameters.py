@@ -175,9 +175,17 @@ class Parameters(Block):
         description="Tokens of a micro-batch: a static batch is halved until its parts, one after the other through "
         "the stages of a pipeline, hold no more; absent: it is cut into as many as there are stages, always.",
     )
+    chunked_prefill: bool = Field(
+        True,
+        description="True: prompts share steps with sequences that decode. False: they run in steps of their own, and "
+        "decoding waits.",
+    )
     admission_interval: Order = Field(
         Known(1.0),
         description="Steps from one look at waiting requests to the next, a whole number: prompts wait for batches.",
+    )
+    admission_least: Order = Field(
+        Known(1.0), description="Requests that must wait before any of them joins a running batch, a whole number."
     )
     admission_delay: Annotated[Known, quantity("", zero=True)] = Field(
         NONE, description="Steps that pass before the scheduler sees a request, where batches are decided ahead."

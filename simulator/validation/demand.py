@@ -8,6 +8,7 @@ from math import sqrt
 
 from simulator.errors import RamwiseError
 from simulator.metrics.slo import preset
+from simulator.quantity import Known
 from simulator.validation import aliases
 from simulator.validation.drafting import Drafting
 from simulator.validation.load import Arrivals, Lengths, Limits
@@ -128,13 +129,16 @@ def sweep(row: Row, model: str, arrivals: Arrivals, dp: int) -> tuple[tuple[Sent
     return (), drafting
 
 
-def limits(row: Row) -> Limits:
-    """Those of the row's software."""
-    entry = aliases.longest("limits", engine=row.engine)[0]
-    return Limits(
+def limits(row: Row) -> tuple[Limits, int | None]:
+    """Those of the row's software in the run, and its tensor parallelism where the run's published settings say it."""
+    entry = aliases.longest("limits", run=row.run, chip=row.hardware, model=row.model, engine=row.engine)[0]
+    habits = [(name, Known(float(entry[name]))) for name in ("admission_interval", "admission_least") if entry[name]]
+    found = Limits(
         int(entry["max_num_seqs"]),
         int(entry["max_num_batched_tokens"]),
         float(entry["memory"]),
         entry["of_free"] == "yes",
         entry["whole"] == "yes",
+        tuple(habits),
     )
+    return found, int(entry["tp"]) if entry["tp"] else None

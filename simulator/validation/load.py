@@ -31,6 +31,7 @@ from simulator.metrics.latency import e2el_s, tpot_s, ttft_s
 from simulator.metrics.slo import Slo
 from simulator.model.architecture import Architecture
 from simulator.model.number_format import Precision
+from simulator.quantity import Known
 from simulator.validation.drafting import Drafting
 from simulator.validation.repeats import Sent, hits
 from simulator.validation.search import largest
@@ -84,16 +85,22 @@ class Lengths:
         return np.asarray(lengths, dtype=np.int64)
 
 
+Habits = tuple[tuple[str, Known], ...]
+"""Numbers of a scheduler by name."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the serving software allows. `memory`: share of a chip's memory for weights and cache, or, if `of_free`, for
-    the cache of what the weights leave. `whole`: a request waits until the cache has room for its last token."""
+    the cache of what the weights leave. `whole`: a request waits until the cache has room for its last token. `habits`
+    of its scheduler that are known beside (simulator/stack/parameters.py), in place of the stack's."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
     memory: float
     of_free: bool = False
     whole: bool = False
+    habits: Habits = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from simulator.model.zoo import load_model, model_names
 from simulator.stack.stack import Stack, Stacks
 from simulator.validation import aliases, demand, mixed, sparse
 from simulator.validation.layout import LayoutNotStatedError, layout_of, layouts_of_system, threads_of
-from simulator.validation.load import Arrivals, Load, requests_held, requests_within
+from simulator.validation.load import Arrivals, Habits, Load, requests_held, requests_within
 from simulator.validation.rows import UNITS, RefusedError, Row, amount, answered, whole
 
 NO_READING = {
@@ -100,7 +100,7 @@ class Interpreter:
         self._folders = tuple(folders)
         self._models: dict[str, Architecture] = {}
         self._known_models = set(model_names(folders))
-        self._machines: dict[tuple[str, str, Parallelism, int | None], Machine] = {}
+        self._machines: dict[tuple[str, str, Parallelism, int | None, Habits], Machine] = {}
         self._profiles: dict[str, Profile | None] = {}
         self._most: dict[tuple[object, ...], int] = {}
 
@@ -163,14 +163,16 @@ class Interpreter:
         if len(precisions) > 1:
             raise RefusedError("layers differ in their number formats")
         chips = whole(row.n_chips)
+        (limits, tp), metered = demand.limits(row), figure in demand.METERED
         try:
             layouts, unstated = [layout_of(row, model, profile, "", LOAD)], ""
         except LayoutNotStatedError:
             if not chips:
                 raise
             layouts, unstated = layouts_of_system(model, profile, chips), LAYOUT_CHOSEN
+            if tp:
+                layouts, unstated = [Parallelism(tp=tp)], ""
         chips = chips or layouts[0].chips
-        limits, metered = demand.limits(row), figure in demand.METERED
         loads = [
             Load(
                 model,
@@ -184,7 +186,7 @@ class Interpreter:
                 *demand.sweep(row, model.name, arrivals, layout.dp),
             )
             for layout in layouts
-            for machine in [self._machine(profile, stack, layout)]
+            for machine in [self._machine(profile, stack, layout, habits=limits.habits)]
         ]
         if not loads:
             raise LayoutNotStatedError
@@ -301,9 +303,12 @@ class Interpreter:
         engine = f"engine '{row.engine}'" if row.engine else "no engine stated"
         return stack, "", f"{engine} on {profile.family}: {stack.name}"
 
-    def _machine(self, profile: Profile, stack: Stack, layout: Parallelism, threads: int | None = None) -> Machine:
-        key = profile.name, stack.name, layout, threads
+    def _machine(
+        self, profile: Profile, stack: Stack, layout: Parallelism, threads: int | None = None, habits: Habits = ()
+    ) -> Machine:
+        key = profile.name, stack.name, layout, threads, habits
         if key not in self._machines:
+            stack = stack.model_copy(update=dict(habits))
             self._machines[key] = Machine(profile, stack, layout, threads=threads)
         return self._machines[key]
 
