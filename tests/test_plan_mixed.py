@@ -96,6 +96,8 @@ def test_racks_spares_and_headroom(shared: Path) -> None:
     assert small.nearest.factor == pytest.approx(min(each.node_power for each in small.closed) / 2e3)
     with pytest.raises(RamwiseError, match="write rack_power: 40 kW"):
         planned(shared, racks=2)
+    with pytest.raises(RamwiseError, match="samples means nothing in a plan"):
+        planned(shared, samples=4)
 
 
 def test_several_goals_are_weighed_and_their_front_is_verified(shared: Path) -> None:

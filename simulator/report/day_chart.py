@@ -30,8 +30,9 @@ def draw_day(carried: Mapping[str, np.ndarray], holds: Sequence[float]) -> Figur
         top = 0.0
         for colour, (name, load), most in zip(canvas.MACHINES, carried.items(), holds, strict=False):
             ax.stairs(below + load, edges, baseline=below, fill=True, color=colour, alpha=0.55)
-            busiest = int(np.argmax(load))
-            ax.text(busiest + 0.5, float(below[busiest] + load[busiest] / 2), name, ha="center", va="center")
+            middle = float(np.average(edges[:-1] + 0.5, weights=load)) if load.any() else hours / 2
+            there = min(int(middle), hours - 1)
+            ax.text(middle, float(below[there] + load[there] / 2), name, ha="center", va="center")
             below, top = below + load, top + most
             ax.axhline(top, color=colour, linewidth=1.0)
         ax.set_xlim(0, hours)

@@ -80,7 +80,7 @@ def _trade_lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"  one more {unit} carries {significant(rate)} requests/s"
     for row in document["sensitivity"]:
         change = row["change"]
-        said = "not possible" if change is None else f"{document['objective']} {change:+.1%}, {row['nodes']:.0f} nodes"
+        said = "not possible" if change is None else f"{document['objective']} {change:+.1%}, nodes: {row['nodes']:.0f}"
         yield f"  20 % more, {row['20 % more']}: {said}"
     for row in document["runners_up"][:RUNNERS_UP]:
         peaks = f" and {row['peaks_nodes']} x {row['peaks_machine']}" if row["peaks_machine"] else ""

@@ -129,9 +129,18 @@ class Proposal(Shown):
         """The charts of `plots/`, by the names of its files."""
         return {
             "day": self._day,
-            "candidates": lambda: draw_front(self.table, "cost_per_mtok_usd", "energy_per_output_token_j"),
-            "latency": lambda: draw_front(self.table, "tpot_mean_ms", "cost_per_mtok_usd"),
+            "candidates": lambda: draw_front(self._kinds(), "cost_per_mtok_usd", "energy_per_output_token_j"),
+            "latency": lambda: draw_front(self._kinds(), "tpot_mean_ms", "cost_per_mtok_usd"),
         }
+
+    def _kinds(self) -> DataFrame:
+        """`table`, with all machines of a fleet in the place of the first."""
+        table = self.table
+        if table.empty:
+            return table
+        prompts = table["prefill_machine"].map(lambda name: f"{name} > " if isinstance(name, str) else "")
+        peaks = table["peaks_machine"].map(lambda name: f" + {name}" if isinstance(name, str) else "")
+        return table.assign(machine=prompts + table["machine"] + peaks)
 
     def _day(self) -> Figure | None:
         """The hours of the day and who carries them; None where no fleet does."""

@@ -241,7 +241,7 @@ class Plan(Common):
             raise ValueError("availability says how many spares there are; write one of the two")
         if self.racks is not None and self.rack_power is None:
             raise ValueError("racks hold as many nodes as they can feed; write rack_power: 40 kW")
-        for field in ("evaluate", "derived"):
+        for field in ("evaluate", "derived", "samples"):
             if field in self.model_fields_set:
                 raise ValueError(f"{field} means nothing in a plan; remove it")
         return self
