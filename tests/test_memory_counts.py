@@ -29,6 +29,8 @@ KV_BYTES = {
     "qwen2.5-72b": (327680, 0),
     "opt-175b": (4718592, 0),
     "bloom-176b": (4014080, 0),
+    "llama-4-scout": (196608, 0),  # chunked layers keep all chunks
+    "llama-4-maverick": (196608, 0),
     "mixtral-8x7b": (131072, 0),
     "mixtral-8x22b": (229376, 0),
     "deepseek-v2": (69120, 0),
@@ -47,8 +49,6 @@ KV_BYTES = {
 # Model -> bytes of a token if every layer kept its own keys of all tokens, as the same table has it for these; share of
 # the layers that have a window; share that borrow the keys of others.
 UPPER_BOUNDS = {
-    "llama-4-scout": (196608, 36 / 48, 0.0),
-    "llama-4-maverick": (196608, 36 / 48, 0.0),
     "gemma-3n-e4b": (71680, 16 / 35, 15 / 35),
     "gemma-3n-e2b": (61440, 16 / 30, 10 / 30),
 }

@@ -152,6 +152,10 @@ def test_windows_count_as_full_layers_where_no_layer_is_full() -> None:
     mixed = replace(small, layers=(*small.layers, *group_layers([(replace(attention, window=None), DenseFFN(128))])))
     assert mixed.kv_bytes_per_token(BF16) == 2 * 2 * 16 * 2
     assert mixed.kv_bytes_per_sequence(BF16) == 3 * 32 * 2 * 2 * 16 * 2
+    shapes = [(replace(attention, chunked=True), DenseFFN(128)), (replace(attention, window=None), DenseFFN(128))]
+    chunked = replace(small, layers=group_layers(shapes))
+    assert chunked.windows == (None, 32)
+    assert (chunked.kv_bytes_per_token(BF16), chunked.kv_bytes_per_sequence(BF16)) == (2 * 2 * 2 * 16 * 2, 0)
 
 
 def test_arrays_describe_many_steps_at_once() -> None:

@@ -293,8 +293,8 @@ KV_BYTES = {
     "gpt-oss-20b": (24_576, 24_576 * 128),
     "gpt-oss-120b": (36_864, 36_864 * 128),
     # 196,608 B over 48 layers, of which every fourth attends beyond its chunk of 8,192.
-    "llama-4-scout": (196_608 // 4, 196_608 * 3 // 4 * 8192),
-    "llama-4-maverick": (196_608 // 4, 196_608 * 3 // 4 * 8192),
+    "llama-4-scout": (196_608, 0),
+    "llama-4-maverick": (196_608, 0),
     "mistral-7b": (131_072, 0),
     "decilm-7b": (32 * 2 * 4 * 128 * 2, 0),
     "qwen2-7b": (57_344, 0),

@@ -9,7 +9,7 @@ from math import ceil
 
 import numpy as np
 
-from simulator.model.attention import AttentionKind
+from simulator.model.attention import AttentionKind, GroupedQueryAttention
 from simulator.model.ffn.kind import FFN, Visit
 from simulator.model.number_format import Precision
 from simulator.model.operation import Array, Batch, Collective, Gather, Matmul, Operation, Vector
@@ -193,7 +193,8 @@ class Architecture:
         """Whether the cache of a layer is charged for every token. Beside layers that attend to everything, a layer
         with a window keeps a fixed share; where every layer has a window, all are charged as full ones, because
         serving software then keeps one table of blocks for all layers. A window of one token is a state."""
-        return attention.window is None or (None not in self.windows and attention.window > 1)
+        whole = attention.window is None or (isinstance(attention, GroupedQueryAttention) and attention.chunked)
+        return whole or (None not in self.windows and (attention.window or 0) > 1)
 
     def kv_bytes_per_token(self, precision: Precision, parallelism: Parallelism = ONE_CHIP) -> float:
         """Cache bytes that one more token of a sequence takes on each chip that holds the sequence.

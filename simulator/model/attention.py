@@ -80,6 +80,7 @@ class GroupedQueryAttention:
     head_gate: bool = False  # one gate a head, projected from the input (Step 3.5)
     value_dim: int | None = None  # width of a value head where it is not head_dim (MiMo-V2)
     values_are_keys: bool = False  # values come from the projection of the keys; both are kept (Gemma 4)
+    chunked: bool = False  # the window begins anew in every chunk; software keeps the keys of all of them (Llama 4)
     borrowed: bool = False  # keys and values are those of an earlier layer: no projection and no cache (Gemma 3n)
 
     @property

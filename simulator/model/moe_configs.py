@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from simulator.model.architecture import group_layers
@@ -102,6 +103,8 @@ def llama4(keys: Keys) -> dict[str, Any]:
     """Llama 4: chunked attention except in every fourth layer, one routed and one shared expert in every n-th layer.
 
     A chunk of attention_chunk_size is read as a window of that size, which is the most that a query in it reaches.
+    Serving software keeps all chunks: vLLM for latency (VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE is off),
+    and so does TensorRT-LLM, by its throughput at short and at long contexts.
     """
     common, layers = common_fields(keys), layer_count(keys)
     attention = grouped_query(keys, common["hidden_size"])  # its query-key norm has no parameters
@@ -111,8 +114,9 @@ def llama4(keys: Keys) -> dict[str, Any]:
     dense: FFN = DenseFFN(keys.integer("intermediate_size_mlp"))
     step, chunk = keys.integer("interleave_moe_layer_step"), keys.optional("attention_chunk_size")
     every = keys.integer("no_rope_layer_interval", default=4)
+    local = replace(attention(chunk), chunked=chunk is not None)
     shapes = [
-        (attention(chunk if layer % every else None), dense if layer % step else sparse)
+        (local if layer % every else attention(None), dense if layer % step else sparse)
         for layer in range(1, layers + 1)
     ]
     return common | {"layers": group_layers(shapes)}

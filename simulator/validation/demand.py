@@ -140,5 +140,6 @@ def limits(row: Row) -> tuple[Limits, int | None]:
         entry["of_free"] == "yes",
         entry["whole"] == "yes",
         tuple(habits),
+        entry["of_rank"] == "yes",
     )
     return found, int(entry["tp"]) if entry["tp"] else None

@@ -91,9 +91,10 @@ Habits = tuple[tuple[str, Known], ...]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the serving software allows. `memory`: share of a chip's memory for weights and cache, or, if `of_free`, for
-    the cache of what the weights leave. `whole`: a request waits until the cache has room for its last token. `habits`
-    of its scheduler that are known beside (simulator/stack/parameters.py), in place of the stack's."""
+    """What the serving software allows, or, if `of_rank`, each rank of a data-parallel attention. `memory`: share of a
+    chip's memory for weights and cache, or, if `of_free`, for the cache of what the weights leave. `whole`: a request
+    waits until the cache has room for its last token. `habits` of its scheduler that are known beside
+    (simulator/stack/parameters.py), in place of the stack's."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -101,6 +102,7 @@ class Limits:
     of_free: bool = False
     whole: bool = False
     habits: Habits = ()
+    of_rank: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,9 @@ class Bench:
     def __init__(self, load: Load) -> None:
         self._load, limits = load, load.limits
         self._model = load.drafting.model(load.architecture) if load.drafting else load.architecture
-        tokens = max(limits.max_num_batched_tokens, limits.max_num_seqs)
+        ranks = load.machine.parallelism.dp if limits.of_rank else 1
+        self._most = ranks * limits.max_num_seqs
+        tokens = max(ranks * limits.max_num_batched_tokens, self._most)
         sheet = capacity(
             self._model,
             load.precision,
@@ -191,7 +195,7 @@ class Bench:
             memory_utilization=1.0 if limits.of_free else limits.memory,
             block_size=BLOCK,
             max_tokens=tokens,
-            max_outputs=limits.max_num_seqs,
+            max_outputs=self._most,
         )
         blocks = int(sheet.kv_blocks * limits.memory) if limits.of_free else sheet.kv_blocks
         self._kv = KvLimits(blocks, sheet.block_size, sheet.kv_fixed_blocks)
@@ -200,7 +204,7 @@ class Bench:
         self._seats = blocks // self._kv.held(ceil(prompt + (output if limits.whole else output / 2)))
         if self._kv.longest < prompt + output or not self._seats:
             raise CapacityError(f"no request of {prompt + output:.0f} tokens fits the KV cache\n{sheet.text()}")
-        self._batch = batch_limits(load.machine.stack, limits.max_num_seqs, tokens, limits.whole)
+        self._batch = batch_limits(load.machine.stack, self._most, tokens, limits.whole)
 
     @property
     def held(self) -> float:
@@ -219,7 +223,7 @@ class Bench:
     @property
     def seats(self) -> int:
         """Sequences of a full batch."""
-        return min(self._seats, self._load.limits.max_num_seqs)
+        return min(self._seats, self._most)
 
     def within(self, slo: Slo) -> float:
         """Requests per second of a replica in the largest steady batch whose mean latencies keep the SLO."""
