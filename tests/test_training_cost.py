@@ -209,6 +209,24 @@ def test_the_head_count_cliff_of_bloom() -> None:
     assert many / some - 1 > 0.5 * (147.4 / 107.1 - 1)
 
 
+def test_the_hidden_size_cliff_of_bloom() -> None:
+    """BLOOM's prequel: 80 layers of 96 heads, a vocabulary of 250,000, on 320 A100 take 221.2 s at hidden 14,400 (heads
+    150 wide, no multiple of 8) and 160.3 s at 13,824 (144 wide) in micro-batches of one, 207.9 and 151.1 of two, 208.2
+    and 147.4 of four."""
+    on = replace(machine("a100-sxm-80g-8", "megatron-deepspeed-2022", 320), network_override=6.25e9)
+    layout = TrainingLayout(tp=8, pp=10, dp=4, zero=1)
+    work = (14400 / 13824) ** 2
+    for micro, slow, fast in ((1, 221.21, 160.29), (2, 207.92, 151.07), (4, 208.18, 147.43)):
+        recipe = Recipe(2048, micro, 2048, Precision("fp16"), "full")
+        wide, narrow = (
+            step_time(replace(gpt(80, hidden, 96), vocab_size=250_000), recipe, layout, on).seconds
+            for hidden in (14400, 13824)
+        )
+        assert 0.5 < (wide / narrow / work - 1) / (slow / fast / work - 1) < 1.0
+        assert wide == pytest.approx(slow, rel=0.15)
+        assert narrow == pytest.approx(fast, rel=0.08)
+
+
 def test_palm_on_two_pods() -> None:
     """46.2 % mfu on 6,144 TPU v4 (Chowdhery et al. 2022, recalled); the stack was fitted to MaxText, not to PaLM."""
     profile = Catalogue().load("tpu-v4-64")
