@@ -101,6 +101,15 @@ def test_every_flagship_is_known_by_its_name(tmp_path: Path) -> None:
         regenerate("moe-byte-clif", tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("name", names())
+def test_every_flagship_has_a_finding_with_its_picture(name: str) -> None:
+    docs = Path(__file__).parent.parent / "docs" / "studies"
+    page = (docs / "findings.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {name}: ")[2].partition("\n## ")[0]
+    assert f"({name}.svg)" in section and (docs / f"{name}.svg").is_file()
+    assert "\n*What would change it:*" in section
+
+
 def test_a_study_names_the_command_that_runs_it() -> None:
     with pytest.raises(ScenarioError, match="this is a crossover; ramwise crossover dram-crossover"):
         read_study(find_study("dram-crossover"), Study)

@@ -231,6 +231,19 @@ def test_events_and_closed_forms_count_the_same_bytes(tmp_path: Path) -> None:
     assert 0 < events["bisection_utilisation"] < events["network_share"] < 1
 
 
+def test_a_pipeline_that_waits_sends_what_a_full_one_does_for_a_token(tmp_path: Path) -> None:
+    file = tmp_path / "stages.yaml"
+    file.write_text(
+        "model: qwen3-8b\nmachines: [{hardware: h100-sxm-8, tp: 1, pp: 8}]\n"
+        "traffic: {concurrency: 1, isl: 16, osl: 496, requests: 10}\n"
+    )
+    study = {"scenario": str(file), "evaluate": "steady", "axes": {"traffic.concurrency": [1, 4, 64, 512]}}
+    table = sweep(study).table
+    vectors = VECTOR * 512 / 496  # prompt and answer
+    assert list(table["bisection_bytes_per_output_token"]) == pytest.approx([vectors] * 4)
+    assert list(table["send_receive_bytes_per_output_token"]) == pytest.approx([7 * vectors] * 4)
+
+
 def test_a_single_chip_sends_nothing(tmp_path: Path) -> None:
     file = tmp_path / "one.yaml"
     file.write_text(

@@ -49,7 +49,7 @@ class SteadyState:
     step_s: mean step; token_s: between two tokens of a request; first_s: time to the first token of a request that
     finds the batch as it is (its prompt in one step with it, after half a step in progress or what its stack's
     scheduler takes), or until one that is prefilled takes part; busy: share of the time; joules: above idle of one
-    chip, a second; working: share of the stages of a pipeline that work at a time."""
+    chip, a second; step: the mean step of a chip that works; of_all: of all chips, some of which wait in a pipeline."""
 
     rate: np.ndarray
     batch: np.ndarray
@@ -60,15 +60,17 @@ class SteadyState:
     joules: np.ndarray
     saturated: np.ndarray
     step: Amount
-    working: Array = 1.0
+    of_all: Amount
 
 
 class _Step(NamedTuple):
-    """A mean step: what it takes of a chip that works, its time, and the share of the chips that do."""
+    """A mean step: what it takes of a chip that works, its time, the share of the chips that do, and what it takes of
+    all on average."""
 
     amount: Amount
     seconds: np.ndarray
     working: Array
+    of_all: Amount
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ class Replica:
         """The mean step of a batch; each other replica works in a share `busy` of the time."""
         if self.prefilled:
             step = self._price(batch, 0.0, busy)
-            return _Step(step, self._seconds(step, 0.0), self.machine.parallelism.at_work(batch))
+            working = self.machine.parallelism.at_work(batch)
+            return _Step(step, self._seconds(step, 0.0), working, step.of_chips(working))
         # Steps of decoding alone for each mean step, and steps with prompts, and who decodes in those.
         mixes = self.machine.stack.chunked_prefill
         joining = np.maximum(1.0, batch / self.output) if mixes else self._group(batch)
@@ -164,10 +167,10 @@ class Replica:
         plain, beside = (1.0 - share, batch) if mixes else (np.ones(batch.shape), 0.0 * batch)
         alone, mixed = self._price(batch, 0.0, busy), self._price(beside, joining, busy)
         lone, joined = plain * self._seconds(alone, 0.0), share * self._seconds(mixed, 1.0)
-        at_work = self.machine.parallelism.at_work
-        working = lone * at_work(batch) + joined * at_work(beside + joining * self.prompt)
-        seconds = lone + joined
-        return _Step(add([alone.times(plain), mixed.times(share)]), seconds, working / seconds)
+        seconds, parts = lone + joined, (alone.times(plain), mixed.times(share))
+        few, more = map(self.machine.parallelism.at_work, (batch, beside + joining * self.prompt))
+        of_all = add([parts[0].of_chips(few), parts[1].of_chips(more)])
+        return _Step(add(parts), seconds, (lone * few + joined * more) / seconds, of_all)
 
     def _group(self, batch: np.ndarray) -> np.ndarray:
         """Prompts that run together where they run in steps of their own."""
@@ -211,7 +214,7 @@ class Replica:
         first = self._first(batch, seconds, busy)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
         token = self._token(others, busy)
-        return SteadyState(rate, batch, seconds, token, first, busy, joules, saturated, step, priced.working)
+        return SteadyState(rate, batch, seconds, token, first, busy, joules, saturated, step, priced.of_all)
 
 
 def _found(batch: np.ndarray, most: np.ndarray) -> np.ndarray:

@@ -66,7 +66,9 @@ class PrefillReplica:
         first = self.alone_s * (1.0 + load / (2.0 * (1.0 - load)))
         working = self.machine.parallelism.at_work(batch * self.prompt)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * working
-        return SteadyState(served, batch, seconds, seconds, first, busy, joules, saturated, step)
+        return SteadyState(
+            served, batch, seconds, seconds, first, busy, joules, saturated, step, step.of_chips(working)
+        )
 
     @property
     def most(self) -> np.ndarray:

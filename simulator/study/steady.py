@@ -117,7 +117,7 @@ def _summaries(case: Case, state: SteadyState, output: np.ndarray) -> Iterator[d
     bounds = np.array([*seconds, None], dtype=object)
     most = np.argmax(np.stack(list(seconds.values())), axis=0)
     idle = np.sum(list(seconds.values()), axis=0) == 0
-    moved = np.sum(list(_columns(state.step.bytes, len(rate)).values()), axis=0)
+    moved = np.sum(list(_columns(state.of_all.bytes, len(rate)).values()), axis=0)
     nothing = np.full(len(rate), None, dtype=object)
     held = ~state.saturated
     money: list[Any] = [None] * len(rate)
@@ -146,7 +146,7 @@ def _summaries(case: Case, state: SteadyState, output: np.ndarray) -> Iterator[d
         "energy_per_output_token_j": np.where(tokens > 0, power / np.maximum(tokens, 1e-300), nothing),
         "cost_per_mtok_usd": money,
         "bound_by": bounds[np.where(idle, -1, most)],
-        "mbu": moved / state.step_s * state.busy * state.working / float(machine.memory.bandwidth),
+        "mbu": moved / state.step_s * state.busy / float(machine.memory.bandwidth),
     }
     rows, messages = _rows(columns), _rows(_messages(case, state, output))
     for index, row in enumerate(rows):
@@ -157,8 +157,7 @@ def _messages(case: Case, state: SteadyState, output: np.ndarray) -> dict[str, A
     """Of the mean step of one replica, and of the time that it stands for."""
     span = state.step_s / state.busy
     network = np.asarray(state.step.seconds.get(NETWORK, 0.0))
-    work, tokens = state.step.of_chips(state.working), state.rate * output * span
-    found = message_summary(work, network, state.step_s, span, tokens, case.machine)
+    found = message_summary(state.of_all, network, state.step_s, span, state.rate * output * span, case.machine)
     return _columns(found, len(state.rate))
 
 
