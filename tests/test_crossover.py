@@ -183,3 +183,22 @@ def test_places_to_confirm_lie_far_from_each_other() -> None:
 def test_a_map_by_events_needs_no_confirmation(study: Path, tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="leave out confirm"):
         crossover(other(study, "grid: 5", "evaluate: events\nconfirm: 3\ngrid: 5"), tmp_path / "a")
+
+
+def test_a_map_without_a_border_has_nothing_to_confirm(study: Path, tmp_path: Path) -> None:
+    study.write_text(PRICES.replace("200000 USD", "3000 USD").replace("[2000", "[2500"))
+    found = crossover(study, tmp_path / "out")
+    assert len(found.areas()) == 1
+    assert found.confirmed is not None
+    assert found.confirmed.empty
+    write_map(found, study, tmp_path / "out")
+    assert "no border to confirm" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_has_no_steady_state_is_not_confirmed(study: Path, tmp_path: Path) -> None:
+    study.write_text(
+        "study: crossover\nscenario: essay-gpt3\nconfirm: 2\n"
+        "axes:\n  tokens: {log: [1e9, 1e11]}\n  machines[0].chips: {log: [512, 1024]}\n"
+    )
+    with pytest.raises(ScenarioError, match="confirm asks events beside steady states"):
+        crossover(study, tmp_path / "out")

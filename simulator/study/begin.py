@@ -74,5 +74,8 @@ def _of_task(study: S, task: str, source: Source) -> S:
         what = "samples change a machine's numbers, and training has no `change`"
         raise ScenarioError(Problem(what, source.where(("samples",), key=True), "leave it out"))
     if isinstance(study, Crossover):
+        if study.confirm is not None:
+            what = f"confirm asks events beside steady states, and the task is {task}, which has none"
+            raise ScenarioError(Problem(what, source.where(("confirm",), key=True), "leave it out"))
         return study if "metric" in study.model_fields_set else study.model_copy(update={"metric": wanted.decides})
     return study if study.metrics is not None else study.model_copy(update={"metrics": wanted.shown})

@@ -69,12 +69,14 @@ def confirmed(
     on its sides `along` one of the keys, at its values `from` and `to`. `steady`, `events`: its value there by both,
     with the 95 % interval over seeds; nan where they do not meet, or where one of both does not count on one side, as
     beyond the most that it can hold. `events_below`, `events_above`: who is ahead by events, empty where nobody counts;
-    `agrees`: the same two.
+    `agrees`: the same two. Empty where the map has no border.
 
     steady: the conditioned table of the map.
     """
     from pandas import DataFrame
 
+    if not edges:
+        return DataFrame()
     chosen = far_apart(edges, wanted.points)
     metric = begun.study.metric
     simulated = _simulated(begun, wanted, chosen, out)

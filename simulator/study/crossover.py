@@ -101,8 +101,9 @@ class Map(Shown):
             places["share"].to_numpy(dtype=float),
             more_is_better(metric),
         )
-        asked = [] if self.confirmed is None else self.confirmed[["u", "v", "agrees"]].itertuples(index=False)
-        return draw_map(field, _axes(self.study, self.table), metric, [Mark(*row) for row in asked])
+        asked = [] if self.confirmed is None else self.confirmed.to_dict(orient="records")
+        marks = [Mark(place["u"], place["v"], place["agrees"]) for place in asked]
+        return draw_map(field, _axes(self.study, self.table), metric, marks)
 
 
 def crossover(
