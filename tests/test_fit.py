@@ -21,7 +21,16 @@ from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
 from simulator.validation import demand
 from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions
-from simulator.validation.leave_out import A_RUN, ALONE, ONE_MODEL, SHARED, chips_left_out, models_left_out, numbers
+from simulator.validation.leave_out import (
+    A_RUN,
+    ALONE,
+    ONE_MODEL,
+    SHARED,
+    chips_left_out,
+    models_left_out,
+    numbers,
+    part_of_the_way,
+)
 from simulator.validation.load import Arrivals, Lengths, Limits, Load, requests_held
 from simulator.validation.predict import predict
 from simulator.validation.question import Question
@@ -201,6 +210,15 @@ def test_a_model_left_out_takes_what_the_others_tell(asked: list[Question]) -> N
         assert left.machine.profile is question.machine.profile
         assert dict(numbers(again.machine.stack)) == pytest.approx(dict(numbers(left.machine.stack)))
         assert predict([left])[question.row.id] == pytest.approx(truth[question.row.id], rel=0.05)
+
+
+def test_a_step_along_a_straight_line_goes_no_further_than_it_helps(asked: list[Question]) -> None:
+    stack = asked[0].machine.stack
+    here = float(stack.layer_overhead)
+    rows = measured_as(asked[::3], predict(q.on(exchanged(stack, {"layer_overhead": 1.4 * here})) for q in asked[::3]))  # type: ignore[arg-type]
+    for there, found in ((1.4, 1.4), (1.4**2, 1.4), (1.4**4, 1.4), (50.0, 50.0**0.125)):
+        moved = part_of_the_way(rows, stack, {"layer_overhead": here}, {"layer_overhead": there * here})
+        assert float(moved.layer_overhead) == pytest.approx(found * here)
 
 
 def test_a_model_that_alone_tells_a_number_is_not_left_out(asked: list[Question]) -> None:

@@ -13,8 +13,9 @@ from simulator.quantity import Known
 from simulator.stack.stack import Stack
 from simulator.validation.predict import READINGS, predict
 from simulator.validation.question import Question
+from simulator.validation.robust import objective
 from simulator.validation.rows import Reason
-from simulator.validation.stack_numbers import exchanged, fitted
+from simulator.validation.stack_numbers import SPREAD, exchanged, fitted
 
 ALONE = Reason("no other chip of this stack is measured")
 SHARED = Reason("the stack has the same numbers on its other chips")
@@ -37,6 +38,9 @@ UNFITTED = (
 
 STEP = 0.05
 """A number is moved by so much, as a logarithm, to see what it does."""
+
+PARTS = (1.0, 0.5, 0.25, 0.125)
+"""Of the step that straight lines suggest."""
 
 FELT = 0.02
 """Least change of a row, over that of a number, both as logarithms, at which the row tells something of the number."""
@@ -67,9 +71,9 @@ def _on(question: Question, stack: Stack | Reason) -> Question | Reason:
 def models_left_out(asked: Sequence[Question]) -> dict[str, Question | Reason]:
     """Row id -> its question on the numbers that the stack has on the chip without the rows of its model.
 
-    All numbers that rows of time feel, fitted around the present ones (stack_numbers.fitted) along straight lines: how
-    a row's logarithm answers each number's is measured once. Rows that feel a number that no other model does: a
-    Reason.
+    All numbers that rows of time feel take one step from the present ones: to where they fit the other models' rows
+    (stack_numbers.fitted) if the logarithm of a row followed those of the numbers along straight lines, or the part of
+    the way there that fits them best in truth. Rows that feel a number that no other model does: a Reason.
     """
     found: dict[str, Question | Reason] = {q.row.id: A_RUN for q in asked if q.load is not None}
     groups: dict[tuple[str, str], list[Question]] = defaultdict(list)
@@ -104,13 +108,29 @@ def _without_each(asked: Sequence[Question]) -> dict[str, Question | Reason]:
 
         felt = np.abs(answers) > FELT
         elsewhere = felt[others].any(axis=0)
-        without = exchanged(stack, fitted(stack, paths, errors)) if others.any() else stack
+        there = fitted(stack, paths, errors) if others.any() else {}
+        members = [question for question, other in zip(asked, others, strict=True) if other]
+        without = part_of_the_way(members, stack, known, there)
         for index in np.flatnonzero(models == model).tolist():
             alone = [path for path, own, other in zip(paths, felt[index], elsewhere, strict=True) if own and not other]
             question = asked[index]
             told_alone = Reason(f"{alone[0]} is known from this model alone") if alone else None
             found[question.row.id] = told_alone or question.on(without)
     return found
+
+
+def part_of_the_way(
+    asked: Sequence[Question], stack: Stack, here: Mapping[str, float], there: Mapping[str, float]
+) -> Stack:
+    """The stack with numbers between `here` and `there`, the ones of some that fit the rows best."""
+    best, lowest = stack, np.inf
+    for part in PARTS if asked else ():
+        moved = {path: part * float(np.log(value / here[path])) for path, value in there.items()}
+        candidate = exchanged(stack, {path: here[path] * float(np.exp(x)) for path, x in moved.items()})
+        value = objective(_errors(asked, candidate), np.array(list(moved.values())), SPREAD)
+        if value < lowest:
+            best, lowest = candidate, value
+    return best
 
 
 def _errors(asked: Sequence[Question], stack: Stack) -> np.ndarray:

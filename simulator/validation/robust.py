@@ -35,7 +35,7 @@ def minimum(
     """The x within (lowest, highest) that minimises the above, from `start`, or else from x = 0."""
     x, damping = np.zeros(len(highest)) if start is None else np.clip(start, lowest, highest), 1e-2
     e = errors(x)
-    value = _objective(e, x, spread)
+    value = objective(e, x, spread)
     for _ in range(ROUNDS):
         slopes = _slopes(errors, e, x, highest)
         weight = 1.0 / np.sqrt(1.0 + (e / SCALE) ** 2) / SCALE**2
@@ -48,7 +48,7 @@ def minimum(
             move[free] = np.linalg.solve(damped[np.ix_(free, free)], pull[free])
             there = np.clip(x - move, lowest, highest)
             e_there = errors(there)
-            value_there = _objective(e_there, there, spread)
+            value_there = objective(e_there, there, spread)
             if value_there < value:
                 break
             damping *= 8.0
@@ -72,5 +72,6 @@ def _slopes(errors: Errors, e: np.ndarray, x: np.ndarray, highest: np.ndarray) -
     return slopes
 
 
-def _objective(e: np.ndarray, x: np.ndarray, spread: float | np.ndarray) -> float:
+def objective(e: np.ndarray, x: np.ndarray, spread: float | np.ndarray) -> float:
+    """What is minimised."""
     return float(np.sum(2.0 * (np.sqrt(1.0 + (e / SCALE) ** 2) - 1.0)) + np.sum((x / spread) ** 2))
