@@ -147,6 +147,10 @@ def test_a_point_that_cannot_run_is_a_row_with_its_error(study: Path, tmp_path: 
     assert means.loc[failed, "output_throughput"].isna().all()
     assert means.loc[~failed, "output_throughput"].notna().all()
     assert set(found.frame()["error"].dropna()) == set(found.failed["error"])
+    text = study.read_text()
+    study.write_text(f"{text}keep: tpot_mean_ms < 0\n")
+    assert len(sweep(study, tmp_path / "out").table) == len(found.failed)  # no condition hides them
+    study.write_text(text)
     assert found.table["error"].isna().sum() == 12
     assert sweep(study, tmp_path / "out").computed == 0
 

@@ -67,11 +67,13 @@ def derived(table: DataFrame, study: Study | Crossover, at: Where) -> DataFrame:
 
 
 def kept(table: DataFrame, condition: str | None, at: Where) -> DataFrame:
-    """The rows that meet a condition on columns; all without one. Raise ScenarioError for a bad condition."""
+    """The rows that meet a condition on columns, and those that did not run; all without one. Raise ScenarioError for a
+    bad condition."""
     if condition is None:
         return table
     met: DataFrame = _evaluated(table, condition, "keep", at, "query")
-    return met.reset_index(drop=True)
+    stay = table["error"].notna() | table.index.isin(met.index)
+    return table[stay].reset_index(drop=True)
 
 
 def conditioned(table: DataFrame, condition: str | None, metric: str, at: Where) -> DataFrame:
