@@ -169,6 +169,23 @@ def test_seeds_give_an_interval(shared: Path) -> None:
     assert half == pytest.approx(4.302653 * np.std(shares, ddof=1) / 3**0.5, rel=1e-4)
 
 
+def test_a_constraint_that_only_events_break_is_named(shared: Path) -> None:
+    """Means need three nodes, the 99th percentile needs more than the three that there are."""
+    varied = {"lognormal": [800, 1.0], "max": 8000}
+    traffic = {"request_rate": "60 /s", "isl": varied, "osl": 40, "requests": 1500}
+    scenario = {"traffic": traffic, "slo": {"ttft": "600 ms", "percentile": 99}}
+    study: dict[str, Any] = {"mixed": False, "machines": ["h100-sxm-8"], "tp": [4]}
+    free = planned(shared, scenario, **study)
+    promised, needed = free.closed[0].nodes, free.fleets[0].nodes
+    assert promised < needed
+    found = planned(shared, scenario, nodes={"h100-sxm-8": promised}, **study)
+    assert found.fleets == ()
+    assert found.computed == 0
+    assert found.nearest is not None
+    assert found.nearest.what == f"breaks the constraint nodes: {needed} of {promised} h100-sxm-8"
+    assert found.nearest.factor == pytest.approx(needed / promised)
+
+
 def test_what_no_number_of_replicas_keeps_is_named(shared: Path) -> None:
     """Means keep it and tails never do: lengths that vary give single requests that take too long."""
     varied = {"lognormal": [1000, 1.6], "max": 60_000}

@@ -82,6 +82,11 @@ class Candidate:
         return self.sides[0] if len(self.sides) > 1 else None
 
     @property
+    def kind(self) -> tuple[str, ...]:
+        """What tells it from candidates that only differ in the limits of a step."""
+        return str(self.model), *(side.name for side in self.sides)
+
+    @property
     def machines(self) -> str:
         """Machines and layouts."""
         cases = [side.case.machine for side in self.sides]

@@ -33,7 +33,7 @@ def mixed(alone: Sequence[Fleet], demand: Demand, plan: Plan, objective: Objecti
     kinds = list({each.name: each for each in few}.values())
     found: list[Fleet] = []
     for one, other in combinations(kinds, 2):
-        if _machines(one).isdisjoint(_machines(other)):
+        if one.model == other.model and _machines(one).isdisjoint(_machines(other)):
             both = (*_of_two(one, other, demand, plan), *_of_two(other, one, demand, plan))
             found += objective.ordered(each for each in both if each.breaks(plan) is None)[:1]
     return objective.ordered(found)
@@ -44,19 +44,19 @@ def _machines(candidate: Candidate) -> set[str]:
 
 
 def _few(fleets: Sequence[Fleet]) -> list[Candidate]:
-    """The first candidates of each set of machines."""
-    chosen: dict[frozenset[str], Candidate] = {}
+    """The first candidates of each model and set of machines."""
+    chosen: dict[tuple[str, frozenset[str]], Candidate] = {}
     for each in fleets:
-        chosen.setdefault(frozenset(_machines(each.candidate)), each.candidate)
+        chosen.setdefault((str(each.candidate.model), frozenset(_machines(each.candidate))), each.candidate)
     return list(chosen.values())[:KINDS]
 
 
 def _when_full(alone: Sequence[Fleet], demand: Demand, plan: Plan, objective: Objective) -> list[Fleet]:
     """Candidates for many times the peak, at which it does not matter that nodes are whole."""
     many = Demand(demand.peak * 1e3, demand.peak * 1e3, (demand.peak * 1e3,), demand.output_tokens)
-    one_of_each: dict[str, Candidate] = {}
+    one_of_each: dict[tuple[str, ...], Candidate] = {}
     for each in alone:
-        one_of_each.setdefault(" > ".join(side.name for side in each.candidate.sides), each.candidate)
+        one_of_each.setdefault(each.candidate.kind, each.candidate)
     bare = plan.model_copy(update={"availability": None, "spares": 0})
     whole = [
         fleet((Part(each, ceil(many.peak / each.rate), 0.0, many.peak),), many, bare) for each in one_of_each.values()

@@ -119,7 +119,7 @@ def plan(
         closed=tuple(closed),
         joined=tuple(joined),
         refused=candidates.reasons,
-        nearest=None if fleets else _nearest(candidates, closed, bench, wanted),
+        nearest=None if fleets else _nearest(candidates, search.broken or closed, bench, wanted),
         levels=levels,
         tried=candidates.tried,
         computed=bench.computed,
@@ -139,14 +139,16 @@ def _check_names(wanted: Plan, study: Source, places: Sequence[Path]) -> None:
 
 
 class _Search:
-    """The fleets that keep the SLO by events, the best first."""
+    """The fleets that keep the SLO by events and the constraints, the best first. `broken`: those that keep the SLO and
+    break a constraint."""
 
     def __init__(self, wanted: Plan, demand: Demand, goal: Objective, bench: Bench) -> None:
         self._wanted, self._demand, self._goal, self._bench = wanted, demand, goal, bench
+        self.broken: list[Fleet] = []
 
     def best_of(self, allowed: Iterable[Fleet]) -> list[Fleet]:
-        """Fleets of one kind: a steady state keeps the SLO on average only, so it promises too much, and what it ranks
-        lower than a fleet that was verified is out. Of several goals the front is verified too."""
+        """Fleets of one kind: a steady state keeps the SLO on average only, so it mostly promises too much, and what it
+        ranks lower than a fleet that was verified is out. Of several goals the front is verified too."""
         waiting = _distinct(allowed)
         front = self._goal.front(waiting)[:FRONT] if len(self._goal.weights) > 1 else []
         fleets: list[Fleet] = []
@@ -164,12 +166,18 @@ class _Search:
 
         least = min((self._goal.of(each) for each in best), default=inf)
         counts = self._bench.smallest([self._load(each.parts[0]) for each in fleets], cost, least)
-        found = [
+        return self._within(
             single(each.candidate, count, self._demand, self._wanted)
             for each, count in zip(fleets, counts, strict=True)
             if count is not None
-        ]
-        return [each for each in found if each.breaks(self._wanted) is None]
+        )
+
+    def _within(self, fleets: Iterable[Fleet]) -> list[Fleet]:
+        """Those that keep the constraints."""
+        kept: list[Fleet] = []
+        for each in fleets:
+            (kept if each.breaks(self._wanted) is None else self.broken).append(each)
+        return kept
 
     def with_second_kinds(self, fleets: list[Fleet], joined: Sequence[Fleet], promised: float) -> list[Fleet]:
         """The fleets, and those of two kinds that promise to be better than one kind does (`promised`, in
@@ -179,12 +187,12 @@ class _Search:
         bases = [self._based(each) for each in promising]
         held = [each for each in bases if each is not None]
         counts = self._bench.smallest([self._load(peaks) for _, peaks in held])
-        for (base, peaks), count in zip(held, counts, strict=True):
-            if count is not None:
-                parts = base, Part(peaks.candidate, count, peaks.floor, peaks.rate)
-                made = fleet(parts, self._demand, self._wanted)
-                fleets = [*fleets, *([made] if made.breaks(self._wanted) is None else [])]
-        return self._goal.ordered(fleets)
+        made = self._within(
+            fleet((base, Part(peaks.candidate, count, peaks.floor, peaks.rate)), self._demand, self._wanted)
+            for (base, peaks), count in zip(held, counts, strict=True)
+            if count is not None
+        )
+        return self._goal.ordered([*fleets, *made])
 
     def _based(self, joined: Fleet) -> tuple[Part, Part] | None:
         """The base with the largest load that it holds by events, and the rest; None where it holds too little."""
@@ -219,25 +227,26 @@ class _Search:
         return Load(part.candidate, part.replicas, part.rate / self._demand.mean * float(self._wanted.growth))
 
 
-def _nearest(candidates: Candidates, closed: Sequence[Fleet], bench: Bench, wanted: Plan) -> Nearest | None:
-    """What came nearest where no fleet keeps all: by events, of the constraints, of the steady states."""
-    by_events = min(bench.misses, key=lambda each: each.factor, default=None)
-    if by_events is not None:
-        return Nearest(by_events.name, by_events.what, by_events.factor)
-    broken = [(each, each.breaks(wanted)) for each in closed]
-    over = [(excess.factor, each.name, excess) for each, excess in broken if excess is not None]
-    if over:
-        factor, name, excess = min(over, key=lambda each: each[:2])
-        return Nearest(name, f"breaks the constraint {excess.constraint}: {excess.what}", factor)
-    misses = [(refusal.miss, name, refusal.why) for name, refusal in candidates.refused if refusal.miss < 1e9]
-    return Nearest(*min(misses)[1:], min(misses)[0]) if misses else None
+def _nearest(candidates: Candidates, fleets: Sequence[Fleet], bench: Bench, wanted: Plan) -> Nearest | None:
+    """What came nearest where no fleet keeps all: of what missed the SLO by events and of the fleets that break a
+    constraint; where there are none, of the steady states."""
+    near = [Nearest(each.name, each.what, each.factor) for each in bench.misses]
+    for each in fleets:
+        excess = each.breaks(wanted)
+        if excess is not None:
+            what = f"breaks the constraint {excess.constraint}: {excess.what}"
+            near.append(Nearest(each.name, what, excess.factor))
+    if not near:
+        misses = [(name, refusal) for name, refusal in candidates.refused if refusal.miss < 1e9]
+        near = [Nearest(name, refusal.why, refusal.miss) for name, refusal in misses]
+    return min(near, key=lambda each: (each.factor, each.name), default=None)
 
 
 def _distinct(fleets: Iterable[Fleet]) -> list[Fleet]:
-    """The best of each machine and layout, so that runners-up are not the winner with another batch limit."""
+    """The best of each kind, so that runners-up are not the winner with another batch limit."""
     chosen: dict[tuple[str, ...], Fleet] = {}
     for each in fleets:
-        chosen.setdefault(tuple(side.name for side in each.candidate.sides), each)
+        chosen.setdefault(each.candidate.kind, each)
     return list(chosen.values())
 
 
