@@ -119,9 +119,77 @@ def test_words_become_arrivals(tmp_path: Path, change: dict[str, str], arrivals:
     assert question.load.arrivals == arrivals
 
 
+def mlperf(chip: str, model: str, scenario: str, dtype: str = "fp4", chips: str = "8") -> dict[str, str]:
+    return {
+        "request_rate": "offline (all at once)", "hardware": chip, "n_chips": chips, "tp": "", "dtype_weights": dtype,
+        "model": model, "engine": "tensorrt-llm", "input_len": "", "output_len": "", "concurrency_or_batch": "",
+        "metric": "output_tokens_per_s_total", "unit": "tok/s", "value": "1000",
+        "note": f"MLPerf Inference v5.1 closed datacenter, {scenario}, submitter X",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "layout", "limits", "arrivals"),
+    [
+        (
+            mlperf("b200-sxm", "llama2-70b", "Interactive"),
+            Parallelism(),
+            Limits(768, 768, 0.95, of_free=True),
+            Arrivals(seconds=1200.0, least=24576, to_the_end=True),
+        ),
+        # of each stage, and no more sequences than a step has tokens for
+        (
+            mlperf("gb200-nvl72", "llama3.1-405b", "Offline"),
+            Parallelism(tp=2, pp=2),
+            Limits(2 * 1536, 2 * 1536, 0.95, of_free=True),
+            Arrivals(seconds=600.0, least=8313, to_the_end=True),
+        ),
+        # of each rank of the attention, among which prompts are held back; so many queries a chip
+        (
+            mlperf("b200-sxm", "deepseek-r1", "Server", chips="16"),
+            Parallelism(dp=8, ep=8),
+            Limits(8 * 512, 8 * 3456, 0.9, of_free=True, held=9.0),
+            Arrivals(seconds=600.0, least=16 * 3291, to_the_end=True),
+        ),
+    ],
+)
+def test_a_system_is_set_up_as_its_submission_published_it(
+    tmp_path: Path, row: dict[str, str], layout: Parallelism, limits: Limits, arrivals: Arrivals
+) -> None:
+    question = Interpreter().ask(read_rows(made(tmp_path, row))[0])
+    assert isinstance(question, Question) and question.load
+    assert question.load.machine.parallelism == layout
+    assert question.load.limits == limits
+    assert question.load.arrivals == arrivals
+
+
+def test_a_batch_is_full_where_prompts_and_answers_take_all_tokens_of_a_step() -> None:
+    """The engine's own batch, and its rate, where many sequences would fit."""
+    narrow = Limits(max_num_seqs=512, max_num_batched_tokens=512, memory=0.9)
+    whole = load(Arrivals(requests=3000), limits=narrow, outputs=256.0)
+    assert Bench(whole).seats == 256  # 512 tokens: for each decoded one a token of a prompt
+    assert run(whole)["request_rate"] == pytest.approx(requests_held(whole), rel=0.1)
+
+
+def test_of_a_router_each_replica_sees_requests_come_more_regularly_than_at_random() -> None:
+    rate = 0.9 * requests_held(load(Arrivals()))
+    waits = [
+        run(load(Arrivals(rate=replicas * rate, requests=replicas * 12_000), replicas))["ttft_p99"]
+        for replicas in (1, 16)
+    ]
+    assert waits[1] < 0.8 * waits[0]
+
+
+def test_a_prompt_that_is_held_back_starts_so_many_steps_later() -> None:
+    quiet = Arrivals(rate=0.3 * requests_held(load(Arrivals())), requests=2000)
+    plain, held = (run(load(quiet, limits=replace(LIMITS, held=steps))) for steps in (0.0, 5.0))
+    assert held["ttft_mean"] - plain["ttft_mean"] == pytest.approx(5 * plain["tpot_mean"], rel=0.3)
+    assert held["tpot_mean"] == pytest.approx(plain["tpot_mean"], rel=0.1)
+
+
 def test_a_system_takes_the_layout_that_holds_most_and_says_so(tmp_path: Path) -> None:
     row = {
-        "request_rate": "offline (all at once)", "note": "MLPerf v5.1", "hardware": "h200-sxm", "n_chips": "8",
+        "request_rate": "offline (all at once)", "note": "MLPerf v3.1", "hardware": "h200-sxm", "n_chips": "8",
         "tp": "", "model": "llama2-70b", "dtype_weights": "fp8", "engine": "tensorrt-llm",
         "metric": "output_tokens_per_s_total", "unit": "tok/s", "value": "30000",
     }  # fmt: skip

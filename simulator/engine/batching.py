@@ -30,15 +30,17 @@ class BatchLimits:
     tokenization: float = 0.0
 
 
-def batch_limits(stack: Stack, max_num_seqs: int, max_num_batched_tokens: int, whole: bool = False) -> BatchLimits:
-    """With the habits of a stack's scheduler."""
+def batch_limits(
+    stack: Stack, max_num_seqs: int, max_num_batched_tokens: int, whole: bool = False, held: float = 0.0
+) -> BatchLimits:
+    """With the habits of a stack's scheduler. held: steps for which it holds a prompt back beside its own delay."""
     return BatchLimits(
         max_num_seqs,
         max_num_batched_tokens,
         stack.chunked_prefill,
         round(stack.admission_interval),
         round(stack.admission_least),
-        float(stack.admission_delay),
+        float(stack.admission_delay) + held,
         whole,
         float(stack.tokenization),
     )

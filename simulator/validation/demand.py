@@ -8,12 +8,13 @@ from math import sqrt
 
 from simulator.errors import RamwiseError
 from simulator.metrics.slo import preset
+from simulator.model.parallelism import Parallelism
 from simulator.quantity import Known
 from simulator.validation import aliases
 from simulator.validation.drafting import Drafting
 from simulator.validation.load import Arrivals, Lengths, Limits
 from simulator.validation.repeats import Sent
-from simulator.validation.rows import RefusedError, Row, amount
+from simulator.validation.rows import RefusedError, Row, amount, whole
 
 UNSTATED = 600.0
 """Seconds of a run whose end a row does not state; MLPerf's runs last as long."""
@@ -27,6 +28,9 @@ _LARGEST = re.compile(r"max rate|SLO-limited", re.IGNORECASE)
 _TIGHTER = re.compile(r"tighter", re.IGNORECASE)
 _SPREAD = re.compile(r"lengths \+-(\d+)%")
 _COUNT = re.compile(r"\b(\d[\d,]*) requests\b")
+_ROUND = re.compile(r"MLPerf (?:Inference )?(v[\d.]+)")
+_SCENARIO = re.compile(r"\b(Offline|Server|Interactive)\b")
+_DEGREE = re.compile(r"(tp|pp|dp|ep)(\d+)")
 _LATENCY = re.compile(r"(ttft|tpot|e2el)(?:_ms|_s)?(?:_(mean|p50|p90|p95|p99))?")
 _RATES = {
     "output_tokens_per_s_total": "output_rate",
@@ -55,12 +59,13 @@ def workload(row: Row, model: str) -> aliases.Entry:
 
 
 def arrivals(row: Row, known: aliases.Entry) -> Arrivals:
-    """When requests come. Without a rate `concurrency_or_batch` of them are kept in flight."""
+    """When requests come, by the row and what is known of its benchmark and of its system. Without a rate
+    `concurrency_or_batch` of them are kept in flight."""
     words = row.request_rate
     count = _COUNT.search(row.note)
     requests = int(count[1].replace(",", "")) if count else None
     seconds = None if requests else float(known.get("seconds") or UNSTATED)
-    least = int(known.get("queries") or 1)
+    least = int(known.get("queries_a_chip") or 0) * (whole(row.n_chips) or 1) or int(known.get("queries") or 1)
     rate = _RATE.search(words)
     if _AT_ONCE.match(words):
         return Arrivals(requests=requests, seconds=seconds, least=least, to_the_end=bool(known.get("seconds")))
@@ -129,11 +134,35 @@ def sweep(row: Row, model: str, arrivals: Arrivals, dp: int) -> tuple[tuple[Sent
     return (), drafting
 
 
-def limits(row: Row) -> tuple[Limits, int | None]:
-    """Those of the row's software in the run, and its tensor parallelism where the run's published settings say it."""
-    entry = aliases.longest("limits", run=row.run, chip=row.hardware, model=row.model, engine=row.engine)[0]
+def system(row: Row, model: str) -> aliases.Entry:
+    """How the submission of a benchmark's round set up the model (by its name in the zoo) for the row's scenario, by
+    the configurations published with its results; an empty entry where none is known."""
+    round_, scenario = _ROUND.search(row.run), _SCENARIO.search(row.run)
+    if not round_:
+        return {}
+    words = {"round": round_[1], "scenario": scenario[0] if scenario else ""}
+    found = aliases.longest("systems", engine=row.engine, chip=row.hardware, model=model, **words)
+    return found[0] if found else {}
+
+
+def layout(row: Row, known: aliases.Entry) -> Parallelism | None:
+    """The layout that is published of the row's system ("tp2 pp2") or in the settings of its software, if any."""
+    degrees = {name: int(degree) for name, degree in _DEGREE.findall(known.get("layout", ""))}
+    tp = _limits(row)["tp"]
+    return Parallelism(**degrees) if degrees else Parallelism(tp=int(tp)) if tp else None
+
+
+def limits(row: Row, known: aliases.Entry, over: Parallelism) -> Limits:
+    """Those of the row's system, of each rank of the attention and stage of the layout `over`; or else those of its
+    software in the run."""
+    if known:
+        ranks = over.dp * over.pp
+        tokens = ranks * int(known["max_num_batched_tokens"])
+        seqs = min(ranks * int(known["max_num_seqs"]), tokens)  # each takes a token of a step
+        return Limits(seqs, tokens, float(known["memory"]), of_free=True, held=float(known["held"]))
+    entry = _limits(row)
     habits = [(name, Known(float(entry[name]))) for name in ("admission_interval", "admission_least") if entry[name]]
-    found = Limits(
+    return Limits(
         int(entry["max_num_seqs"]),
         int(entry["max_num_batched_tokens"]),
         float(entry["memory"]),
@@ -142,4 +171,7 @@ def limits(row: Row) -> tuple[Limits, int | None]:
         tuple(habits),
         entry["of_rank"] == "yes",
     )
-    return found, int(entry["tp"]) if entry["tp"] else None
+
+
+def _limits(row: Row) -> aliases.Entry:
+    return aliases.longest("limits", run=row.run, chip=row.hardware, model=row.model, engine=row.engine)[0]

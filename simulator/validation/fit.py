@@ -87,6 +87,7 @@ def questions(
     rows = [row for row in rows if not metrics or row.metric in metrics]
     asked = (_closed(source.ask(row)) for row in rows if row.hardware in chips and source.place(row)[1] == stack)
     found = [q for q in asked if isinstance(q, Question | Loop) and q.machine.stack.name == stack]
+    found = [q for q in found if not _is_metered(q)]
     loads = surrogates(q.load for q in found if isinstance(q, Question) and q.load)
     plain = _seconds([q for q in found if not _is_run(q)])
     here = [q for q in found if isinstance(plain.get(q.row.id), float) or (_is_run(q) and q.load and loads[q.load.key])]
@@ -158,6 +159,11 @@ def _closed(asked: Asked | PoolLoop | Reason) -> Asked | PoolLoop | Reason:
 
 def _is_run(asked: Asked) -> TypeGuard[Question]:
     return isinstance(asked, Question) and asked.load is not None
+
+
+def _is_metered(asked: Asked) -> bool:
+    """Whether a row states what a system under load draws: no number of a stack says that."""
+    return _is_run(asked) and asked.load is not None and asked.load.metered
 
 
 def led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Errors:

@@ -45,7 +45,10 @@ SEARCHED = 6_000
 """The same while the largest rate within an SLO is searched."""
 
 LONGEST = 100_000
-"""Requests of a run that has one replica; a longer benchmark is cut."""
+"""Requests of a run that has one replica, everything there at once; a longer benchmark is cut."""
+
+ENOUGH = 20_000
+"""The same at a rate, where a longer run says no more."""
 
 FILLINGS = 5
 """How many times over a run by the clock, everything there at once, fills the batch at least."""
@@ -56,6 +59,7 @@ BATCHES = 32
 
 SEED = 7
 BLOCK = 32
+SAMPLE = 20_000
 PERCENTILES = (50, 90, 95, 99)
 WORTH_A_POOL = 12
 
@@ -84,6 +88,12 @@ class Lengths:
             scale *= min(self.mean, 0.9 * longest) / lengths.mean()
         return np.asarray(lengths, dtype=np.int64)
 
+    @cached_property
+    def underway(self) -> float:
+        """Tokens that those underway have behind them on the mean, E[n^2] / (2 E[n]): long ones are met more often."""
+        lengths = self.draw(SAMPLE, np.random.default_rng(SEED), self.longest or 10**9).astype(float)
+        return float(np.mean(lengths**2) / np.mean(lengths) / 2.0)
+
 
 Habits = tuple[tuple[str, Known], ...]
 """Numbers of a scheduler by name."""
@@ -94,7 +104,8 @@ class Limits:
     """What the serving software allows, or, if `of_rank`, each rank of a data-parallel attention. `memory`: share of a
     chip's memory for weights and cache, or, if `of_free`, for the cache of what the weights leave. `whole`: a request
     waits until the cache has room for its last token. `habits` of its scheduler that are known beside
-    (simulator/stack/parameters.py), in place of the stack's."""
+    (simulator/stack/parameters.py), in place of the stack's. `held`: steps for which a prompt is held back until all
+    ranks of the attention have one."""
 
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -103,6 +114,7 @@ class Limits:
     whole: bool = False
     habits: Habits = ()
     of_rank: bool = False
+    held: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,30 +212,37 @@ class Bench:
         blocks = int(sheet.kv_blocks * limits.memory) if limits.of_free else sheet.kv_blocks
         self._kv = KvLimits(blocks, sheet.block_size, sheet.kv_fixed_blocks)
         prompt, output = load.inputs.mean, load.outputs.mean
-        # A request holds its last token's block from the start, or on the mean half of its output.
-        self._seats = blocks // self._kv.held(ceil(prompt + (output if limits.whole else output / 2)))
+        # A request holds its last token's block from the start, or on the mean what it has answered by then.
+        self._seats = blocks // self._kv.held(ceil(prompt + (output if limits.whole else load.outputs.underway)))
         if self._kv.longest < prompt + output or not self._seats:
             raise CapacityError(f"no request of {prompt + output:.0f} tokens fits the KV cache\n{sheet.text()}")
-        self._batch = batch_limits(load.machine.stack, self._most, tokens, limits.whole)
+        self._batch = batch_limits(load.machine.stack, self._most, tokens, limits.whole, limits.held)
 
     @property
     def held(self) -> float:
         """Requests per second of a replica when more are always waiting: the fixed point of a full batch.
 
-        B = min(max_num_seqs, tokens of cache / tokens of a request),   rate = B / output / t
+        rate = B / output / t,   B = `seats`
         t: a step of B sequences that decode and of the B / output prompts that replace those that end
         """
         load, batch = self._load, float(self.seats)
         prompt, output = load.inputs.mean, load.outputs.mean
         rounds = 1.0 + (output - 1.0) / load.drafting.mean_tokens if load.drafting else output
-        step = Step(batch, prompt + output / 2, batch / rounds, prompt)
+        step = Step(batch, prompt + load.outputs.underway, batch / rounds, prompt)
         (seconds,) = step_seconds(self._model, load.precision, load.machine, [step])
         return float(batch / rounds / seconds)
 
     @property
     def seats(self) -> int:
-        """Sequences of a full batch."""
-        return min(self._seats, self._most)
+        """Sequences of a full batch:
+
+        min(max_num_seqs, tokens of cache / tokens of a request, max_num_batched_tokens * output / (prompt + output))
+
+        The last: each sequence brings a token to a step, and its share of the prompts that take the place of others.
+        """
+        prompt, output = self._load.inputs.mean, self._load.outputs.mean
+        budget = int(self._batch.max_num_batched_tokens * output / (prompt + output))
+        return max(1, min(self._seats, self._batch.max_num_seqs, budget))
 
     def within(self, slo: Slo) -> float:
         """Requests per second of a replica in the largest steady batch whose mean latencies keep the SLO."""
@@ -279,15 +298,11 @@ class Bench:
         count = arrivals.requests
         if count is None:
             rate = arrivals.rate or self.held * load.replicas
-            full = (
-                0
-                if arrivals.rate or arrivals.to_the_end
-                else FILLINGS * load.replicas * min(self._seats, self._batch.max_num_seqs)
-            )
+            full = 0 if arrivals.rate or arrivals.to_the_end else FILLINGS * load.replicas * self.seats
             count = max(arrivals.least, full, ceil(rate * (arrivals.seconds or 0.0)))
         replicas = max(1, min(load.replicas, load.replicas * most // count))
         share = replicas / load.replicas
-        count = max(1, min(round(count * share), LONGEST))
+        count = max(1, min(round(count * share), ENOUGH if arrivals.rate else LONGEST))
         random = traffic.streams(SEED)
         room = min(self._kv.longest, load.architecture.max_context)
         outputs = load.outputs.draw(count, random.outputs, room - 1)
@@ -296,7 +311,9 @@ class Bench:
         if load.drafting:  # the engine steps in rounds
             steps = 1 + np.ceil((outputs - 1) / load.drafting.tokens_a_round(count, random.outputs)).astype(np.int64)
         if arrivals.rate is not None:
-            times = traffic.poisson(arrivals.rate * share, random.arrivals, requests=count)
+            # A router deals requests out evenly: each replica sees them come more regularly than at random.
+            all_times = traffic.poisson(arrivals.rate, random.arrivals, requests=ceil(count / share))
+            times = all_times[np.arange(len(all_times)) % load.replicas < replicas][:count]
             if arrivals.requests:  # few come at another rate by chance: 500 at one that is 10 % off, with this seed
                 times *= count / (arrivals.rate * share) / times[-1]
             workload = traffic.open_loop(times, inputs, steps)

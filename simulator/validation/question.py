@@ -156,23 +156,25 @@ class Interpreter:
         arrivals: Arrivals | None = None,
     ) -> Question:
         """The question of a row that is run in the engine."""
-        figure, known = demand.figure(row.metric), demand.workload(row, model.name)
+        figure, system = demand.figure(row.metric), demand.system(row, model.name)
+        known = demand.workload(row, model.name) | {name: text for name, text in system.items() if text}
         if figure is None:
             raise RefusedError(f"metric {row.metric} is none of a load")
         arrivals, lengths = arrivals or demand.arrivals(row, known), demand.lengths(row, known)
         if len(precisions) > 1:
             raise RefusedError("layers differ in their number formats")
         chips = whole(row.n_chips)
-        (limits, tp), metered = demand.limits(row), figure in demand.METERED
         try:
             layouts, unstated = [layout_of(row, model, profile, "", LOAD)], ""
         except LayoutNotStatedError:
             if not chips:
                 raise
             layouts, unstated = layouts_of_system(model, profile, chips), LAYOUT_CHOSEN
-            if tp:
-                layouts, unstated = [Parallelism(tp=tp)], ""
+            published = demand.layout(row, system)
+            if published and chips % published.chips == 0:
+                layouts, unstated = [published], ""
         chips = chips or layouts[0].chips
+        metered = figure in demand.METERED
         loads = [
             Load(
                 model,
@@ -186,6 +188,7 @@ class Interpreter:
                 *demand.sweep(row, model.name, arrivals, layout.dp),
             )
             for layout in layouts
+            for limits in [demand.limits(row, system, layout)]
             for machine in [self._machine(profile, stack, layout, habits=limits.habits)]
         ]
         if not loads:
