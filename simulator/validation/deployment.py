@@ -100,7 +100,8 @@ class Habits:
     memory  share of a chip's memory for weights and cache
     free    share of what the weights leave of it for the cache
     drafts  tokens that a speculative step checks beside the next one
-    handover  seconds in which a prompt's cache is announced and fetched from pool to pool, beside its bytes
+    handover  seconds in which a prompt's cache is announced and fetched from pool to pool, beside its bytes (fit to the
+              rows of two pools, one number an engine)
     powers  a worker that decodes alone holds a power of two of sequences, for which it captured a graph
     """
 
@@ -234,8 +235,8 @@ class Deployments(Interpreter):
         if decode.habits.drafts:
             raise RefusedError("speculative decoding in a pool of its own")
         tp, dp, ep = map(int, degrees)
-        cut = dp == 1 and not (row.engine.startswith(PROMPTS_WHOLE) and tp == ep)
-        parallelism = Parallelism(tp=tp, dp=dp, ep=ep) if cut or dp > 1 else Parallelism(dp=tp, ep=ep)
+        ranks = row.engine.startswith(PROMPTS_WHOLE) and dp == 1 and tp == ep
+        parallelism = Parallelism(dp=tp, ep=ep) if ranks else Parallelism(tp=tp, dp=dp, ep=ep)
         problems = parallelism.check(decode.architecture)
         profile = decode.machine.profile
         if problems or parallelism.chips > profile.node.chips:
