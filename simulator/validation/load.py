@@ -53,6 +53,9 @@ ENOUGH = 20_000
 FILLINGS = 5
 """How many times over a run by the clock, everything there at once, fills the batch at least."""
 
+WARM_UP = 2
+"""One in so many requests of a run by the clock comes before its rates are counted: near the edge a batch fills slowly."""
+
 REFINEMENTS = 6
 BATCHES = 32
 """Batches at which a steady state is looked at, at even ratios."""
@@ -352,17 +355,20 @@ def _latencies(records: RunRecords) -> Figures:
 
 
 def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
-    """Of the whole of a run with so many requests; of a run by the clock, which may well last longer, those between its
-    first and its last answers."""
+    """Of the whole of a run with so many requests; of a run by the clock, which may well last longer, what is answered
+    while requests come, once the batch has filled; or between the first and the last answers of those there at once."""
     requests = records.requests
     tokens = requests.output_tokens, requests.input_tokens + requests.output_tokens, np.ones(len(requests))
     order = np.argsort(requests.finish_s)
     ends = requests.finish_s[order]
     whole = arrivals.seconds is None or arrivals.to_the_end
-    # Of answers that start together the first end together: those of the first batch and the last one are left out.
-    cut = 0 if whole else len(order) // (20 if arrivals.rate else FILLINGS)
-    start = ends[cut - 1] if cut else float(np.min(requests.arrival_s))
-    inside = order[cut : len(order) - cut]
-    seconds = float(ends[len(order) - cut - 1] - start)
+    if arrivals.rate and not whole:
+        start, stop = float(requests.arrival_s[len(order) // WARM_UP]), float(requests.arrival_s[-1])
+        inside = order[np.searchsorted(ends, start, "right") : np.searchsorted(ends, stop, "right")]
+    else:
+        # Of answers that start together the first end together: those of the first batch and the last are left out.
+        cut = 0 if whole else len(order) // FILLINGS
+        start, stop = float(ends[cut - 1] if cut else np.min(requests.arrival_s)), float(ends[len(order) - cut - 1])
+        inside = order[cut : len(order) - cut]
     names = ("output_rate", "total_rate", "request_rate")
-    return {name: float(np.sum(each[inside])) / seconds for name, each in zip(names, tokens, strict=True)}
+    return {name: float(np.sum(each[inside])) / (stop - start) for name, each in zip(names, tokens, strict=True)}
