@@ -54,7 +54,7 @@ FILLINGS = 5
 """How many times over a run by the clock, everything there at once, fills the batch at least."""
 
 WARM_UP = 2
-"""One in so many requests of a run by the clock comes before its rates are counted: near the edge a batch fills slowly."""
+"""One in so many requests of a run by the clock comes before rates are counted: near the edge a batch fills slowly."""
 
 REFINEMENTS = 6
 BATCHES = 32
