@@ -52,6 +52,7 @@ def test_the_peaks_of_a_day_go_to_another_kind_where_that_is_cheaper(shared: Pat
     assert base.rate + peaks.rate == pytest.approx(found.demand.peak)
     assert base.hours(found.demand).max() <= base.rate
     assert found.headroom >= 1.0
+    assert len(found.joined) == 1  # of two kinds there is one pair
     document = plan_document(found)
     assert document["best"]["peaks_machine"] == "h100-sxm-8"
     assert any("the rest is on" in line for line in plan_lines(document))

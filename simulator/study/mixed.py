@@ -27,7 +27,7 @@ BASES = 12
 
 
 def mixed(alone: Sequence[Fleet], demand: Demand, plan: Plan, objective: Objective) -> list[Fleet]:
-    """The best fleet of each pair of kinds that keeps the plan's constraints, the best first; `alone`: fleets of one
+    """The best fleet of each set of machines that keeps the plan's constraints, the best first; `alone`: fleets of one
     candidate each, the best first."""
     few = [*_few(alone), *_few(_when_full(alone, demand, plan, objective))]
     kinds = list({each.name: each for each in few}.values())
@@ -36,7 +36,10 @@ def mixed(alone: Sequence[Fleet], demand: Demand, plan: Plan, objective: Objecti
         if one.model == other.model and _machines(one).isdisjoint(_machines(other)):
             both = (*_of_two(one, other, demand, plan), *_of_two(other, one, demand, plan))
             found += objective.ordered(each for each in both if each.breaks(plan) is None)[:1]
-    return objective.ordered(found)
+    best: dict[frozenset[str], Fleet] = {}
+    for fleet_of_two in objective.ordered(found):
+        best.setdefault(frozenset(kind.profile.name for kind in fleet_of_two.kinds), fleet_of_two)
+    return list(best.values())
 
 
 def _machines(candidate: Candidate) -> set[str]:
