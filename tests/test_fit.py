@@ -20,7 +20,7 @@ from simulator.model.zoo import load_model
 from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
 from simulator.validation import demand
-from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions
+from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions, run
 from simulator.validation.leave_out import (
     A_RUN,
     ALONE,
@@ -34,6 +34,7 @@ from simulator.validation.leave_out import (
 from simulator.validation.load import Arrivals, Lengths, Limits, Load, requests_held
 from simulator.validation.predict import predict
 from simulator.validation.question import Question
+from simulator.validation.repeats import Sent
 from simulator.validation.rows import COLUMNS, UNITS, Reason, Row
 from simulator.validation.stack_file import Entry, written
 from simulator.validation.stack_numbers import Prior, exchanged, number
@@ -230,8 +231,8 @@ def test_a_model_that_alone_tells_a_number_is_not_left_out(asked: list[Question]
     narrow = [q for (name, stored), q in formats.items() if name == other and stored == "int8"]
     found = models_left_out([*wide, *narrow])
     assert found[narrow[0].row.id] == Reason("streaming.int8 is known from this model alone")
-    run = loaded("ttft_mean", Arrivals())
-    assert models_left_out([run]) == {run.row.id: A_RUN}
+    busy = loaded("ttft_mean", Arrivals())
+    assert models_left_out([busy]) == {busy.row.id: A_RUN}
 
 
 def test_what_cannot_be_fitted_is_refused(asked: list[Question]) -> None:
@@ -267,6 +268,17 @@ def test_numbers_come_back_from_rows_under_load_too() -> None:
     made = predict([q.on(exchanged(stack, truth)) for q in asked])
     found = fit(measured_as(asked, made), paths, Prior(10.0))  # type: ignore[arg-type]
     assert found.numbers == pytest.approx(truth, rel=0.03)
+
+
+def test_numbers_come_back_by_runs_where_prompts_are_found_in_the_cache() -> None:
+    loop = Arrivals(concurrency=4, requests=40)
+    asked = [loaded(f"{name}_ms_p90", loop) for name in ("tpot", "ttft")]
+    asked = [replace(q, load=replace(q.load, earlier=(Sent(20, 256, 64),))) for q in asked]  # type: ignore[type-var]
+    stack = asked[0].machine.stack
+    truth = {"layer_overhead": 1.6 * float(stack.layer_overhead)}
+    made = predict([q.on(exchanged(stack, truth)) for q in asked])
+    found = fit(measured_as(asked, made), ["layer_overhead"], Prior(10.0), follow=run)  # type: ignore[arg-type]
+    assert found.numbers == pytest.approx(truth, rel=0.01)
 
 
 @pytest.mark.parametrize(("share", "faster"), [(0.5, False), (1.3, True)])
