@@ -22,6 +22,7 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
+from simulator.quantity import Known
 from simulator.stack.stack import Stacks
 from simulator.study.sweep import sweep
 
@@ -186,3 +187,15 @@ def test_points_with_drawn_lengths_are_computed_together_as_each_alone(tmp_path:
         assert alone["tpot_mean_ms"] == pytest.approx(row["tpot_mean_ms"], rel=1e-8)
         assert alone["ttft_mean_ms"] == pytest.approx(row["ttft_mean_ms"], rel=1e-8)
     assert together["tpot_mean_ms"].nunique() == 4
+
+
+def test_prompts_in_steps_of_their_own_come_on_top_of_the_steps_of_decoding() -> None:
+    """64 sequences of 128 tokens, a look every 8 steps: four prompts at a time, for each 8 steps of decoding."""
+    there, model = machine("h100-sxm-8"), load_model("llama-3.1-8b")
+    stack = there.stack.model_copy(update={"chunked_prefill": False, "admission_interval": Known(8.0)})
+    alone = Machine(there.profile, stack, there.parallelism)
+    state = Replica(model, Precision(), alone, 512.0, 128.0, 128.0).at_batch(64.0)
+    decode = seconds_of(mean_step(model, Precision(), alone, 64.0, 512.0 + 64.0), model, alone, 0.0)[0]
+    prompts = seconds_of(mean_step(model, Precision(), alone, 0.0, 0.0, 4.0, 512.0), model, alone, 1.0)[0]
+    assert state.step_s[0] == pytest.approx(decode + prompts / 8)
+    assert state.first_s[0] == pytest.approx(4 * state.step_s[0] + prompts)
