@@ -231,6 +231,9 @@ def test_a_model_that_alone_tells_a_number_is_not_left_out(asked: list[Question]
     narrow = [q for (name, stored), q in formats.items() if name == other and stored == "int8"]
     found = models_left_out([*wide, *narrow])
     assert found[narrow[0].row.id] == Reason("streaming.int8 is known from this model alone")
+    bare = wide[0].machine.stack.model_copy(update={"streaming": {}})
+    refused = [question.on(bare) for question in (*wide, *narrow)]
+    assert set(predict(models_left_out(refused).values()).values()) == set(predict(refused).values())  # type: ignore[arg-type]
     busy = loaded("ttft_mean", Arrivals())
     assert models_left_out([busy]) == {busy.row.id: A_RUN}
 

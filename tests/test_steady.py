@@ -19,6 +19,7 @@ from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
 from simulator.engine.traffic import fixed, open_loop
 from simulator.hardware.catalogue import Catalogue
+from simulator.metrics.latency import tpot_s
 from simulator.model.number_format import Precision
 from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
@@ -199,3 +200,28 @@ def test_prompts_in_steps_of_their_own_come_on_top_of_the_steps_of_decoding() ->
     prompts = seconds_of(mean_step(model, Precision(), alone, 0.0, 0.0, 4.0, 512.0), model, alone, 1.0)[0]
     assert state.step_s[0] == pytest.approx(decode + prompts / 8)
     assert state.first_s[0] == pytest.approx(4 * state.step_s[0] + prompts)
+
+
+@pytest.mark.parametrize("rate", [0.2, 3.0, 15.0])
+def test_prompts_in_steps_of_their_own_hold_up_tokens_as_in_the_engine(rate: float) -> None:
+    there, count = machine("h100-sxm-8"), 1500
+    alone = replace(there, stack=there.stack.model_copy(update={"chunked_prefill": False}))
+    steady = replace(replica("h100-sxm-8"), machine=alone)
+    table = StepTable(step_cost(steady.architecture, Precision(), alone, 8192, 128), alone)
+    arrivals = np.cumsum(np.random.default_rng(1).exponential(1.0 / rate, count))
+    arrivals *= count / rate / arrivals[-1]
+    workload = open_loop(arrivals, fixed(512, count), fixed(128, count))
+    limits = BatchLimits(128, 8192, chunked_prefill=False)
+    seconds = tpot_s(simulate(workload, table, limits, KvLimits(1 << 16, 16)).requests)
+    assert steady.at_rate(rate).token_s[0] == pytest.approx(seconds.mean(), rel=0.02)
+
+
+def test_no_more_prompts_run_together_than_there_are_requests() -> None:
+    there = machine("h100-sxm-8")
+    own = {"chunked_prefill": False}
+    eager, patient = (
+        replace(replica("h100-sxm-8"), machine=replace(there, stack=there.stack.model_copy(update=update)))
+        for update in (own, own | {"admission_least": Known(8.0), "admission_interval": Known(400.0)})
+    )
+    assert patient.at_batch(1.0).rate == pytest.approx(eager.at_batch(1.0).rate)
+    assert patient.at_batch(4.0).rate[0] > eager.at_batch(4.0).rate[0]

@@ -59,6 +59,10 @@ def test_few_requests_come_at_the_stated_rate_too() -> None:
         assert found["request_rate"] == pytest.approx(0.1, rel=1.5 / count)
 
 
+def test_a_rate_at_which_hardly_any_come_in_the_time_of_a_run_is_known_all_the_same() -> None:
+    assert run(load(Arrivals(rate=0.001, seconds=600.0)))["request_rate"] == pytest.approx(0.001, rel=0.3)
+
+
 def test_a_part_of_the_replicas_stands_for_all() -> None:
     rate = requests_held(load(Arrivals())) * 0.7
     one, many = (

@@ -5,15 +5,15 @@ A batch of B sequences of L prompt and O output tokens, replaced as they end, me
     t(B) = (1 - q) * t(B sequences) + q * t(B sequences and max(1, B/O) prompts),   q = min(1, B/O),
 
 with L + O/2 keys a sequence, so B / (O * t(B)) requests finish in a second. Where prompts run in steps of their own
-(`chunked_prefill: false`), g = max(1, `admission_least`, B/O for each of the steps between two looks) at a time,
-t(B) = t(B sequences) + B/O / g * t(g prompts). A load of r requests a second keeps
+(`chunked_prefill: false`), g = max(`admission_least`, B/O for each of the steps between two looks) at a time, but from
+1 to B, t(B) = t(B sequences) + B/O / g * t(g prompts). A load of r requests a second keeps
 B = r * O * t(B/b) running (Little's law), where b = 1 - exp(-B) is the share of the time in which anything runs (as if
 sequences did not slow each other down: M/G/infinity). More than the largest batch holds saturates the replica. One that
 only decodes has q = 0 and O - 1 steps a request (cost/steady_pools.py).
 
 A request itself waits for no prompt of its own between its tokens, and finds N others: B of them where requests come at
 random (Slivnyak's theorem: not B - 1, as among those that are always there). A token takes it the step of N + 1
-sequences with q = min(1, N/O).
+sequences with the prompts that replace N.
 
 Of a node's replicas that contend, each works in a share b of the time, as if they did not know of each other: a step
 is the mean over the binomial number of the others that work beside it.
@@ -161,10 +161,8 @@ class Replica:
             working = self.machine.parallelism.at_work(batch)
             return _Step(step, self._seconds(step, 0.0), working, step.of_chips(working))
         # Steps of decoding alone for each mean step, and steps with prompts, and who decodes in those.
-        mixes = self.machine.stack.chunked_prefill
-        joining = np.maximum(1.0, batch / self.output) if mixes else self._group(batch)
-        share = batch / self.output / joining
-        plain, beside = (1.0 - share, batch) if mixes else (np.ones(batch.shape), 0.0 * batch)
+        joining, share = self._joining(batch)
+        plain, beside = self._beside_prompts(batch, share)
         alone, mixed = self._price(batch, 0.0, busy), self._price(beside, joining, busy)
         lone, joined = plain * self._seconds(alone, 0.0), share * self._seconds(mixed, 1.0)
         seconds, parts = lone + joined, (alone.times(plain), mixed.times(share))
@@ -172,11 +170,24 @@ class Replica:
         of_all = add([parts[0].of_chips(few), parts[1].of_chips(more)])
         return _Step(add(parts), seconds, (lone * few + joined * more) / seconds, of_all)
 
+    def _joining(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the prompts that replace a batch: those of a step, and such steps for each in which all decode."""
+        replaced = batch / np.asarray(self.output)
+        joining = np.maximum(1.0, replaced) if self.machine.stack.chunked_prefill else self._group(batch)
+        return joining, replaced / joining
+
+    def _beside_prompts(self, batch: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Steps of decoding alone, and who decodes in the `share` of steps that prompts have."""
+        if self.machine.stack.chunked_prefill:
+            return 1.0 - share, batch
+        return np.ones(batch.shape), 0.0 * batch
+
     def _group(self, batch: np.ndarray) -> np.ndarray:
-        """Prompts that run together where they run in steps of their own."""
+        """Prompts that run together where they run in steps of their own: no more than then decode."""
         stack = self.machine.stack
         waiting = batch / self.output * float(stack.admission_interval)
-        return np.asarray(np.maximum(waiting, float(stack.admission_least)))
+        group = np.maximum(waiting, float(stack.admission_least))
+        return np.asarray(np.minimum(group, np.maximum(batch, 1.0)))
 
     def _first(self, batch: np.ndarray, seconds: np.ndarray, busy: Array) -> np.ndarray:
         """Seconds to the first token, or until a sequence prefilled elsewhere takes part."""
@@ -196,10 +207,9 @@ class Replica:
         alone = self._seconds(self._price(mine, 0.0, busy), 0.0)
         if self.prefilled:
             return alone
-        prompts = others / self.output
-        share = np.minimum(1.0, prompts)
-        mixed = self._seconds(self._price(mine, np.maximum(1.0, prompts), busy), 1.0)
-        return np.asarray((1.0 - share) * alone + share * mixed)
+        joining, share = self._joining(others)
+        plain, beside = self._beside_prompts(mine, share)
+        return np.asarray(plain * alone + share * self._seconds(self._price(beside, joining, busy), 1.0))
 
     def _state(
         self,

@@ -94,9 +94,9 @@ def _without_each(asked: Sequence[Question]) -> dict[str, Question | Reason]:
     now = _errors(asked, stack)
     known = {path: value for path, value in _tied(stack).items() if value > 0 and not path.startswith(UNFITTED)}
     slopes = {path: (now - _errors(asked, _moved(stack, path, value))) / STEP for path, value in known.items()}
-    slopes = {path: slope for path, slope in slopes.items() if np.nanmax(np.abs(slope)) > FELT}
+    slopes = {path: slope for path, slope in slopes.items() if np.any(np.abs(slope) > FELT)}
     paths = list(slopes)
-    answers = np.array([slopes[path] for path in paths]).reshape(len(paths), -1).T
+    answers = np.array([slopes[path] for path in paths]).reshape(len(paths), len(asked)).T
     told = np.isfinite(now) & [READINGS[question.reading].energy is None for question in asked]
     here = np.log([known[path] for path in paths])
     found: dict[str, Question | Reason] = {}

@@ -50,6 +50,9 @@ LONGEST = 100_000
 ENOUGH = 20_000
 """The same at a rate, where a longer run says no more."""
 
+FEWEST = 100
+"""The least at a rate for some time, where fewer come in it: a few say nothing of rates."""
+
 FILLINGS = 5
 """How many times over a run by the clock, everything there at once, fills the batch at least."""
 
@@ -301,8 +304,8 @@ class Bench:
         count = arrivals.requests
         if count is None:
             rate = arrivals.rate or self.held * load.replicas
-            full = 0 if arrivals.rate or arrivals.to_the_end else FILLINGS * load.replicas * self.seats
-            count = max(arrivals.least, full, ceil(rate * (arrivals.seconds or 0.0)))
+            full = 0 if arrivals.to_the_end else FILLINGS * load.replicas * self.seats
+            count = max(arrivals.least, FEWEST if arrivals.rate else full, ceil(rate * (arrivals.seconds or 0.0)))
         replicas = max(1, min(load.replicas, load.replicas * most // count))
         share = replicas / load.replicas
         count = max(1, min(round(count * share), ENOUGH if arrivals.rate else LONGEST))

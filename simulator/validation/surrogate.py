@@ -88,7 +88,7 @@ def surrogates(loads: Iterable[Load]) -> dict[tuple[object, ...], Surrogate | No
     for load in loads:
         machine = load.machine
         names = load.architecture.name, machine.profile.name, machine.stack.name, machine.parallelism
-        same = *names, load.precision, load.inputs.mean, load.outputs.mean, load.limits
+        same = *names, load.precision, load.inputs, load.outputs, load.limits, load.drafting
         if same not in steady:
             try:
                 steady[same] = Steady(load)
