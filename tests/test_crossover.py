@@ -202,3 +202,10 @@ def test_what_has_no_steady_state_is_not_confirmed(study: Path, tmp_path: Path) 
     )
     with pytest.raises(ScenarioError, match="confirm asks events beside steady states"):
         crossover(study, tmp_path / "out")
+
+
+def test_contenders_of_one_name_are_refused(study: Path, tmp_path: Path) -> None:
+    scenario = study.parent / "chat.yaml"
+    scenario.write_text(SCENARIO.replace("{hardware: m3-ultra}", "{hardware: h100-sxm-8, tp: 2}, {hardware: m3-ultra}"))
+    with pytest.raises(ScenarioError, match="'gpt-oss-20b' on 'h100-sxm-8' is there twice"):
+        crossover(study, tmp_path / "a")

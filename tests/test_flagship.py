@@ -67,7 +67,7 @@ def says_what_it_asks(file: Path) -> None:
     assert any(line.startswith("# Asked: ") for line in rest)
 
 
-def test_the_peaks_of_the_packaged_day_go_to_another_kind(tmp_path: Path) -> None:
+def test_the_peaks_of_the_packaged_day_go_to_another_kind() -> None:
     """By its closed form alone: `make studies` runs its events."""
     file = find_study("base-and-peaks")
     says_what_it_asks(file)

@@ -11,8 +11,10 @@ from simulator.errors import ProfileError, ScenarioError
 from simulator.report.plan_lines import plan_lines
 from simulator.scenario import read_scenario
 from simulator.serve import run
+from simulator.study.candidate import Refusal
 from simulator.study.fleet import spares_for
 from simulator.study.folder import plan_document, write_plan
+from simulator.study.judge import judged
 from simulator.study.plan import plan
 from simulator.study.study import Availability
 
@@ -80,6 +82,10 @@ def test_the_fleet_keeps_the_slo_and_one_replica_less_does_not(study: Path, tmp_
     json.dumps(document, allow_nan=False)
     assert document["best"]["machine"] == best.candidate.case.machine.profile.name
     assert found.sensitivity()["change"].iloc[0] == pytest.approx(0.2)
+    # A prompt that fills the cache is no load of less than one request.
+    side, limits = best.candidate.sides[0], best.candidate.limits
+    full = judged("llama-3.1-8b", side.case, limits, found.slo, 2.0 * side.case.sheet.kv_tokens, 100.0)
+    assert full == Refusal("the KV cache does not hold a request")
     write_plan(found, study, tmp_path / "out")
     assert (tmp_path / "out" / "plots" / "candidates.png").is_file()
     again = plan(study, tmp_path / "out")

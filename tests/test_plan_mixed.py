@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from simulator.errors import RamwiseError
+from simulator.metrics.slo import Slo
 from simulator.report.plan_lines import plan_lines
+from simulator.study.bench import Bench
 from simulator.study.fleet import fleet
 from simulator.study.folder import plan_document
 from simulator.study.plan import plan
@@ -63,8 +66,27 @@ def test_what_one_kind_is_too_few_of_another_kind_carries(shared: Path) -> None:
     found = planned(shared, day=DAY, nodes={"b200-sxm-8": 1})
     assert found.fleets[0].count_of("b200-sxm-8") == 1
     assert found.fleets[0].count_of("h100-sxm-8") >= 1
-    bound = found.kept_out()
-    assert bound is None or bound[0].startswith("nodes: 2 of 1 b200-sxm-8")
+    assert all(each.count_of("b200-sxm-8") <= 1 for each in found.fleets)
+    assert found.constraints()["constraint nodes"] > 0
+
+
+def test_spares_of_two_kinds_are_not_said_to_be_of_the_first(shared: Path) -> None:
+    found = planned(shared, day=DAY)
+    wanted = found.plan.model_copy(update={"spares": 1})
+    spared = replace(found, fleets=(fleet(found.fleets[0].parts, found.demand, wanted),))
+    lines = plan_lines(plan_document(spared))
+    assert any("spare nodes of all kinds: 2" in line for line in lines)
+    assert not any(" spare x " in line for line in lines)
+
+
+def test_too_few_requests_may_keep_limits_that_each_latency_keeps(shared: Path) -> None:
+    """95 of 100 keep both limits and each latency's 99th percentile does: what is missed is the share."""
+    slo = Slo(ttft_s=1.0, tpot_s=0.1, percentile=99.0)
+    bench = Bench(None, "", (), slo, "goodput", None, None, 1)  # type: ignore[arg-type]
+    run = {"saturated": False, "slo_attainment": 0.95, "ttft_p99_ms": 990.0, "tpot_p99_ms": 99.0}
+    assert not bench.keeps([run])
+    assert bench.miss("x", [run]) == ("x", "95 % of the requests keep the SLO", pytest.approx(0.99 / 0.95))
+    assert bench.miss("x", [{**run, "ttft_p99_ms": 2000.0}]).factor == 2.0
 
 
 def test_machines_that_an_hour_does_not_need_are_off(shared: Path) -> None:

@@ -36,3 +36,10 @@ def test_more_machines_and_models_than_lines_are_rows() -> None:
     assert len(ax.collections) == len(machines) * len(models)
     assert sorted({len(dots.get_offsets()) for dots in ax.collections}) == [2]
     assert fig.get_supxlabel() == "Dots from small to large: requests in flight: 1, 8"
+
+
+def test_a_share_of_a_hundred_is_not_cut_off_at_one() -> None:
+    table = pd.DataFrame({"x": [1.0, 2.0], "share_percent": [20.0, 40.0], "machine": "a", "model": "b"})
+    figure = draw_metrics(table, ["x"], ["share_percent"])
+    assert figure is not None
+    assert figure.axes[0].get_ylim()[1] >= 40.0

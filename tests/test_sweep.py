@@ -312,3 +312,39 @@ def test_a_sweep_without_a_load_has_no_capacity_curve(tmp_path: Path) -> None:
     found = sweep(study, tmp_path / "out")
     with pytest.raises(InputError, match="nothing to draw"):
         found.plot("capacity")
+
+
+STEADY: dict[str, Any] = {"scenario": "chat.yaml", "evaluate": "steady", "metrics": ["output_throughput"]}
+TWO_LAYOUTS = [{"hardware": "h100-sxm-8", "tp": 1}, {"hardware": "h100-sxm-8", "tp": 4}]
+SKEWED = [{"base": "qwen3-30b-a3b", "popularity": {"zipf": zipf}} for zipf in (0.5, 1.0)]
+
+
+def test_models_are_an_axis_like_any_other(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study.parent)
+    found = sweep({**STEADY, "axes": {"model": ["llama-3.1-8b", "qwen3-8b"]}}, study.parent / "out")
+    assert found.keys == []
+    assert list(found.means()["model"]) == ["llama-3.1-8b"] * 2 + ["qwen3-8b"] * 2
+    assert all(len(table) == 1 for table in found.rankings().values())
+
+
+@pytest.mark.parametrize(
+    "varied",
+    [
+        {"axes": {"machines": [TWO_LAYOUTS]}},
+        {"together": [{"machines": [[one] for one in TWO_LAYOUTS]}]},
+        {"together": [{"model": SKEWED}], "axes": {"machines": [TWO_LAYOUTS[:1]]}},
+    ],
+)
+def test_points_of_one_name_are_not_averaged(
+    study: Path, monkeypatch: pytest.MonkeyPatch, varied: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(study.parent)
+    with pytest.raises(InputError, match="is there twice, with other settings; give models and machines a `name` each"):
+        sweep({**STEADY, **varied}, study.parent / "out")
+
+
+def test_what_varies_or_has_a_name_tells_points_apart(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study.parent)
+    named = [[{**one, "name": f"H100 x {one['tp']}"}] for one in TWO_LAYOUTS]
+    for varied in ({"together": [{"machines": named}]}, {"axes": {"machines": [[one] for one in TWO_LAYOUTS]}}):
+        assert len(sweep({**STEADY, **varied}, study.parent / "out").means()) == 2

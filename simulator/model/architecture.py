@@ -192,7 +192,8 @@ class Architecture:
     def _grows(self, attention: AttentionKind) -> bool:
         """Whether the cache of a layer is charged for every token. Beside layers that attend to everything, a layer
         with a window keeps a fixed share; where every layer has a window, all are charged as full ones, because
-        serving software then keeps one table of blocks for all layers. A window of one token is a state."""
+        serving software then keeps one table of blocks for all layers. A window of one token is a state; of chunks all
+        keys are kept."""
         whole = attention.window is None or (isinstance(attention, GroupedQueryAttention) and attention.chunked)
         return whole or (None not in self.windows and (attention.window or 0) > 1)
 

@@ -28,8 +28,9 @@ def plan_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _fleet_lines(best: Mapping[str, Any]) -> Iterator[str]:
-    """The machines of a best fleet."""
-    spares = f" and {best['spares']} spare" if best["spares"] else ""
+    """The machines of a best fleet. Spares are of all kinds of them."""
+    several = best["peaks_machine"] or best["prefill_nodes"]
+    spares = f" and {best['spares']} spare" if best["spares"] and not several else ""
     model = f" {best['model']}" if best.get("model") else ""
     yield (
         f"best fleet: {best['nodes']}{spares} x {best['machine']}, {best['replicas']} replicas of{model} "
@@ -44,6 +45,8 @@ def _fleet_lines(best: Mapping[str, Any]) -> Iterator[str]:
             f"{best['peaks_nodes']} x {best['peaks_machine']}, {best['peaks_replicas']} replicas of "
             f"{best['peaks_layout']}"
         )
+    if best["spares"] and several:
+        yield f"  spare nodes of all kinds: {best['spares']}"
     if best["racks"]:
         yield f"  racks: {best['racks']}"
 

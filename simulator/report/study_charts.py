@@ -130,7 +130,7 @@ def _panel(ax: Axes, means: DataFrame, x: str, metric: str, by: list[str]) -> li
         ends.append((float(at[-1]), float(value[-1]), words, color))
     ax.set_title(label(metric), loc="left")
     scale(ax, "x", means[x].to_numpy(dtype=float))
-    if metric.startswith("share_"):
+    if metric.startswith("share_") and means[metric].dropna().between(0, 1).all():
         ax.set_ylim(0, 1)
     else:
         scale(ax, "y", means[metric].to_numpy(dtype=float))

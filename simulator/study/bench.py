@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simulator.metrics.slo import Slo
 from simulator.quantity import Known
@@ -42,9 +42,8 @@ class Load:
     factor: float
 
 
-@dataclass(frozen=True)
-class Miss:
-    """The nearest that a candidate came: what it missed, by which factor."""
+class Miss(NamedTuple):
+    """The nearest that a candidate or a fleet came: what it missed, by which factor."""
 
     name: str
     what: str
@@ -96,7 +95,7 @@ class Bench:
             if not trying:
                 break
         for index in failed.keys() - enough.keys():
-            self.misses.append(self._miss(loads[index].candidate.name, last[index]))
+            self.misses.append(self.miss(loads[index].candidate.name, last[index]))
         return [enough.get(index) for index in range(len(loads))]
 
     def largest(self, held: Callable[[float], bool], low: float, high: float) -> float:
@@ -126,16 +125,21 @@ class Bench:
         names = {f"{name}_p{known}": limit * 1e3 for name, limit in limits.items() if limit is not None}
         return {name: (float(run[f"{name}_ms"] or 0.0), limit) for name, limit in names.items()}
 
-    def _miss(self, name: str, runs: Sequence[Mapping[str, Any]]) -> Miss:
+    def miss(self, name: str, runs: Sequence[Mapping[str, Any]]) -> Miss:
+        """What the worst of some runs misses."""
         if not runs:
-            return Miss(name, "the run fails", float("inf"))
+            return Miss(name, "the run fails", inf)
         worst = min(runs, key=lambda run: run["slo_attainment"] or 0.0)
         if worst["saturated"]:
-            return Miss(name, "its queue grows however many replicas there are", float("inf"))
+            return Miss(name, "its queue grows however many replicas there are", inf)
         over = {latency: value / limit for latency, (value, limit) in self._latencies(worst).items()}
         latency = max(over, key=lambda each: over[each])
-        share = f"{100 * float(worst['slo_attainment'] or 0.0):.3g} % of the requests keep the SLO"
-        return Miss(name, f"{latency} above its limit, {share}", over[latency])
+        attained = float(worst["slo_attainment"] or 0.0)
+        share = f"{100 * attained:.3g} % of the requests keep the SLO"
+        if over[latency] > 1.0:
+            return Miss(name, f"{latency} above its limit, {share}", over[latency])
+        # Each latency has its percentile, and too few requests have all of them.
+        return Miss(name, share, self.slo.percentile / 100.0 / attained if attained else inf)
 
     def runs(self, wanted: Sequence[Load]) -> list[list[Mapping[str, Any]]]:
         """The summaries of each, one for every seed; none for one that fails."""

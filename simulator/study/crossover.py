@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simulator.errors import Problem, ScenarioError
+from simulator.errors import Problem, ScenarioError, Where
 from simulator.report.map_chart import Axis, Field, Mark, draw_map
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.study.begin import begin
 from simulator.study.confirm import Edge, confirmed
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Progress
-from simulator.study.space import Row, Space
+from simulator.study.space import Row, Space, check_names
 from simulator.study.store import Result
 from simulator.study.study import Crossover
 from simulator.study.table import (
@@ -121,7 +121,7 @@ def crossover(
         path, Crossover, out, workers=workers, cluster=cluster, samples=samples, folders=folders, progress=progress
     )
     study, space, at = begun.study, begun.space, begun.source.where(("axes",), key=True)
-    atlas = _Atlas(study, space)
+    atlas = _Atlas(study, space, begun.source.where(("scenario",)))
     computed = 0
     results: dict[str, Result] = {}
     for level in range(study.refine + 1):
@@ -159,8 +159,8 @@ def _axes(study: Crossover, table: DataFrame) -> list[Axis]:
 class _Atlas:
     """Nodes and cells. A cell is its lower left node and its size on the finest grid."""
 
-    def __init__(self, study: Crossover, space: Space) -> None:
-        self._study, self._space = study, space
+    def __init__(self, study: Crossover, space: Space, at: Where) -> None:
+        self._study, self._space, self._at = study, space, at
         self._size = 2**study.refine
         self._last = (study.grid - 1) * self._size
         self._cells: list[tuple[Node, int]] = [
@@ -196,6 +196,7 @@ class _Atlas:
         u, v = (place / self._last for place in node)
         (x, across), (y, up) = self._study.axes.items()
         rows = self._space.rows({x: across.at(u), y: up.at(v)})
+        check_names(rows, (), self._at)
         return [Row({**row.values, "u": u, "v": v}, row.point, row.key, row.refused) for row in rows]
 
     def judge(self, table: DataFrame) -> None:

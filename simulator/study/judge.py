@@ -20,7 +20,9 @@ def judged(
 ) -> Candidate | Refusal:
     """The largest batch at which the means keep the SLO, for requests of so many tokens on average."""
     room = case.sheet.kv_tokens / (prompt + output / 2)
-    most = max(1.0, min(float(limits.max_num_seqs), room))
+    if room < 1.0:
+        return Refusal("the KV cache does not hold a request")
+    most = min(float(limits.max_num_seqs), room)
     replica = Replica(case.architecture, case.precision, case.machine, prompt, output, most)
     batches = np.geomspace(1.0, most, BATCHES)
     state = replica.at_batch(batches)

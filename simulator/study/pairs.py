@@ -22,14 +22,12 @@ from simulator.scenario.model import ModelChoice
 from simulator.serve import Case, link_of
 from simulator.study.candidate import Candidate, Refusal, Side
 from simulator.study.fleet import Demand
+from simulator.study.judge import BATCHES
 from simulator.study.steady_pools import pools_of
 from simulator.study.study import Goal, Plan
 
 HALVES = 6
 """Machines of each part that are joined."""
-
-BATCHES = 48
-"""Batches between one and the largest at which a replica that decodes is looked at, at even ratios."""
 
 
 @dataclass(frozen=True)

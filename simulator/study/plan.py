@@ -21,7 +21,7 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.scenario import Scenario, scenario_of
 from simulator.serve import slo
 from simulator.stack.stack import Stacks
-from simulator.study.bench import Bench, Load
+from simulator.study.bench import Bench, Load, Miss
 from simulator.study.candidates import Candidates
 from simulator.study.content import Contents
 from simulator.study.equal_loss import Level, Leveller, losses
@@ -29,7 +29,7 @@ from simulator.study.evaluation import Evaluation, Progress
 from simulator.study.fleet import Demand, Fleet, Part, fleet, single
 from simulator.study.mixed import mixed
 from simulator.study.objective import Objective, objective_of
-from simulator.study.proposal import Nearest, Proposal
+from simulator.study.proposal import Proposal
 from simulator.study.store import STORE, Store
 from simulator.study.study import Plan, read_study
 from simulator.workload import workload
@@ -227,18 +227,18 @@ class _Search:
         return Load(part.candidate, part.replicas, part.rate / self._demand.mean * float(self._wanted.growth))
 
 
-def _nearest(candidates: Candidates, fleets: Sequence[Fleet], bench: Bench, wanted: Plan) -> Nearest | None:
+def _nearest(candidates: Candidates, fleets: Sequence[Fleet], bench: Bench, wanted: Plan) -> Miss | None:
     """What came nearest where no fleet keeps all: of what missed the SLO by events and of the fleets that break a
     constraint; where there are none, of the steady states."""
-    near = [Nearest(each.name, each.what, each.factor) for each in bench.misses]
+    near = list(bench.misses)
     for each in fleets:
         excess = each.breaks(wanted)
         if excess is not None:
             what = f"breaks the constraint {excess.constraint}: {excess.what}"
-            near.append(Nearest(each.name, what, excess.factor))
+            near.append(Miss(each.name, what, excess.factor))
     if not near:
         misses = [(name, refusal) for name, refusal in candidates.refused if refusal.miss < 1e9]
-        near = [Nearest(name, refusal.why, refusal.miss) for name, refusal in misses]
+        near = [Miss(name, refusal.why, refusal.miss) for name, refusal in misses]
     return min(near, key=lambda each: (each.factor, each.name), default=None)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from simulator.metrics.slo import Slo
 from simulator.metrics.steady import student_t
 from simulator.report.day_chart import draw_day
 from simulator.report.notebook import Charts, Shown, labelled
 from simulator.report.study_charts import draw_front
+from simulator.study.bench import Miss
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.fleet import Demand, Fleet
 from simulator.study.objective import Objective
@@ -20,14 +21,6 @@ from simulator.study.study import Plan
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
-
-
-class Nearest(NamedTuple):
-    """What came nearest to a fleet, what it misses, by which factor."""
-
-    name: str
-    what: str
-    factor: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Proposal(Shown):
     closed: tuple[Fleet, ...]
     joined: tuple[Fleet, ...]
     refused: Mapping[str, int]
-    nearest: Nearest | None
+    nearest: Miss | None
     levels: tuple[Level, ...]
     tried: int
     computed: int

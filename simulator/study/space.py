@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from simulator.errors import InputError, ScenarioError, Where
+from simulator.errors import InputError, Problem, ScenarioError, Where
 from simulator.hardware.catalogue import Catalogue
-from simulator.scenario import ServingMachineChoice
+from simulator.scenario import AnyScenario, ServingMachineChoice
 from simulator.stack.stack import Stacks
 from simulator.study.axes import Changes
 from simulator.study.content import Contents
@@ -94,6 +94,20 @@ class Space:
         """Raise what is wrong when no point at all can run."""
         if self._refused is not None and not self.points:
             raise self._refused
+
+
+def check_names(rows: Iterable[Row], told: Collection[str], at: Where) -> None:
+    """Raise ScenarioError where two points would count as one: by the keys that vary and the names of model and machine
+    they are the same, and their scenarios are not. told: keys of which those names alone tell."""
+    known: dict[tuple[Any, ...], AnyScenario] = {}
+    for row in rows:
+        if row.point is None:
+            continue
+        place = tuple(value for key, value in row.values.items() if key not in told)
+        place += (row.model, row.machine, row.point.replication, row.point.sample)
+        if known.setdefault(place, row.point.scenario) != row.point.scenario:
+            what = f"'{row.model}' on '{row.machine}' is there twice, with other settings"
+            raise ScenarioError(Problem(what, at, "give models and machines a `name` each"))
 
 
 def _by_content(contents: Contents) -> Callable[[Point], str]:

@@ -15,6 +15,7 @@ from simulator.study.begin import begin
 from simulator.study.beside import find_beside, joined, repeated
 from simulator.study.equal_loss import Level, level_lines
 from simulator.study.evaluation import Progress
+from simulator.study.space import check_names
 from simulator.study.study import Study
 from simulator.study.table import derived, kept, means, rankings, records, several_units
 
@@ -40,7 +41,7 @@ class Sweep(Shown):
     @property
     def keys(self) -> list[str]:
         """The columns that vary, beside the model and the machine and what goes together with them alone."""
-        keys = [*self.study.given, *self.study.axes]
+        keys = [*self.study.given, *(key for key in self.study.axes if key != "model")]
         for group in self.study.together:
             own = {"model", "machines"} & set(group)
             keys += [key for key in group if key not in own and not (own and self._told_by_model(key))]
@@ -118,6 +119,7 @@ def sweep(
         others[name] = sweep(other, out, **options, within=(*within, here))
     rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
     space.check()
+    check_names(rows, {"model", "machines"} - (set(study.axes) - {"model"}), begun.source.where(()))
     results, count = begun.evaluation.results(space.points)
     at = begun.source.where(("derived",))
     table = records(rows, results)

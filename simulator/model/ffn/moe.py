@@ -226,8 +226,8 @@ class MoEFFN(FFN):
             copies = min(self.top_k, parallelism.ep) * parallelism.expert_tp
             size = tokens * (copies * hidden * ACTIVATION_BYTES / parallelism.tp)
             patterns = ("all_to_all", "all_to_all")
-        load = self.load(parallelism) if parallelism.ep > 1 else 1.0
-        before = Collective("experts dispatch", patterns[0], size, group, repeat, load=load, of_all=parallelism.ep == 1)
+        load, of_all = self.load(parallelism), parallelism.ep == 1
+        before = Collective("experts dispatch", patterns[0], size, group, repeat, load=load, of_all=of_all)
         after = replace(before, name="experts combine", pattern=patterns[1])
         return [before], [after, *shared]
 
