@@ -160,7 +160,8 @@ def studied(folder: Path, text: str, scenario: str = SERVE, kind: Any = sweep) -
 def test_a_model_may_vary_and_one_that_cannot_run_is_a_row(tmp_path: Path) -> None:
     found = studied(tmp_path, "scenario: chat.yaml\naxes: {model: [llama-3.1-8b, llama-2-7b, llama-3.1-405b]}\n")
     means = found.means()
-    assert list(means["model"]) == ["llama-3.1-8b", "llama-2-7b"]
+    assert list(means["model"]) == ["llama-3.1-8b", "llama-2-7b", "llama-3.1-405b"]
+    assert means["error"].notna().tolist() == [False, False, True]
     assert len(found.failed) == 1
     write(found, tmp_path / "study.yaml", tmp_path / "out", plots=False)
 
