@@ -38,6 +38,7 @@ from simulator.validation.repeats import Sent
 from simulator.validation.rows import COLUMNS, UNITS, Reason, Row
 from simulator.validation.stack_file import Entry, written
 from simulator.validation.stack_numbers import Prior, exchanged, number
+from simulator.validation.surrogate import surrogates
 
 PATHS = ("streaming.bf16", "layer_overhead", "collectives.launch")
 
@@ -257,6 +258,17 @@ def loaded(metric: str, arrivals: Arrivals, value: float = 1.0) -> Question:
     reading = demand.figure(metric)
     assert reading
     return replace(of, row=row, architecture=model, machine=machine, reading=reading, load=load)
+
+
+def test_loads_of_equal_means_but_other_spreads_have_closed_forms_of_their_own() -> None:
+    plain = loaded("tpot_ms_mean", Arrivals(requests=2000)).load
+    assert plain
+    spread = replace(plain, outputs=Lengths(64.0, 1.0))
+    found = surrogates([plain, spread])
+    alike, drawn = found[plain.key], found[spread.key]
+    assert alike
+    assert drawn
+    assert drawn.holds < alike.holds  # those underway are the long ones
 
 
 def test_numbers_come_back_from_rows_under_load_too() -> None:

@@ -121,7 +121,9 @@ def test_every_request_ends_once_and_no_token_or_byte_is_lost(case: PoolCase) ->
     assert np.array_equal(done.first_token_s == done.finish_s, ~several)
     assert (steps.outputs * steps.steps).sum() == done.output_tokens.sum()
     first = steps.replica < moved.replicas
-    assert (steps.prefill_tokens * steps.steps)[first].sum() == done.input_tokens.sum()
+    found = case.workload.cached_tokens
+    prompts = done.input_tokens.sum() - (0 if found is None else found.sum())
+    assert (steps.prefill_tokens * steps.steps)[first].sum() == prompts
     assert not steps.decoding[first].any()
     assert np.all(done.replica[several] >= moved.replicas)
     number, rate_times_stay = littles_law(done) if run.end_s > done.arrival_s.min() else (0.0, 0.0)
@@ -181,6 +183,14 @@ def test_ends_share_their_rate(send: float, receive: float, senders: int, receiv
     )
     moved = transfers(case.run())
     np.testing.assert_allclose(moved.arrived_s - moved.sent_s, wanted, rtol=1e-9)
+
+
+def test_tokens_found_in_the_cache_of_a_prefill_replica_are_moved_and_not_computed() -> None:
+    pool = Pool(constant_step(STEP_S), BatchLimits(8, 100), ROOMY)
+    run = PoolCase(requests(0.0, [500], 11, cached=np.array([350])), pool, pool, LinkLimits(1e3, 1e3, 0.0, 1.0)).run()
+    moved = transfers(run)
+    assert moved.prefilled_s[0] == pytest.approx(2 * STEP_S)
+    assert moved.arrived_s[0] - moved.sent_s[0] == pytest.approx(0.5)
 
 
 def test_a_prompt_waits_for_the_blocks_of_one_that_is_not_fetched_yet() -> None:

@@ -17,7 +17,7 @@ from simulator.cost.ticks import SECONDS_PER_TICK
 from simulator.engine.batching import BatchLimits
 from simulator.engine.cluster import simulate
 from simulator.engine.kv_cache import KvLimits
-from simulator.engine.traffic import fixed, open_loop
+from simulator.engine.traffic import closed_loop, fixed, open_loop
 from simulator.hardware.catalogue import Catalogue
 from simulator.metrics.latency import tpot_s
 from simulator.model.number_format import Precision
@@ -214,6 +214,16 @@ def test_prompts_in_steps_of_their_own_hold_up_tokens_as_in_the_engine(rate: flo
     limits = BatchLimits(128, 8192, chunked_prefill=False)
     seconds = tpot_s(simulate(workload, table, limits, KvLimits(1 << 16, 16)).requests)
     assert steady.at_rate(rate).token_s[0] == pytest.approx(seconds.mean(), rel=0.02)
+
+
+def test_a_request_that_comes_when_the_last_is_answered_waits_for_no_step() -> None:
+    steady = replica("h100-sxm-8")
+    table = StepTable(step_cost(steady.architecture, Precision(), steady.machine, 8192, 128), steady.machine)
+    workload = closed_loop(1, fixed(512, 20), fixed(128, 20))
+    run = simulate(workload, table, BatchLimits(128, 8192, admission_least=8), KvLimits(1 << 16, 16)).requests
+    patient = replace(steady.machine, stack=steady.machine.stack.model_copy(update={"admission_least": Known(8.0)}))
+    state = replace(steady, machine=patient).at_batch(1.0)
+    assert state.first_s[0] == pytest.approx(float(np.mean(run.first_token_s - run.arrival_s)), rel=0.01)
 
 
 def test_no_more_prompts_run_together_than_there_are_requests() -> None:

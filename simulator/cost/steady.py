@@ -99,7 +99,8 @@ class Replica:
         ones = np.ones(running.shape)
         rate = running / (self.steps * priced.seconds)
         others = np.maximum(running - 1.0, 0.0)
-        return self._state(running, others, rate, priced, ones, (wanted > most) & np.isfinite(wanted))
+        waits = (wanted > most) & np.isfinite(wanted)
+        return self._state(running, others, rate, priced, ones, waits, np.minimum(others, 1.0))
 
     def at_rate(self, rate: Array) -> SteadyState:
         """With `rate` requests a second on average, arriving at random."""
@@ -116,7 +117,7 @@ class Replica:
         busy = np.where(saturated, 1.0, _busy(batch))
         priced = self._step(np.where(saturated, most, _when_busy(batch)), busy)
         served = np.where(saturated, most / (self.steps * priced.seconds), wanted)
-        return self._state(batch, _found(batch, most), served, priced, busy, saturated)
+        return self._state(batch, _found(batch, most), served, priced, busy, saturated, busy)
 
     def along(self, batch: Array) -> SteadyState:
         """With the random arrivals that keep `batch` running on average, at most `most`: `at_rate`, not solved."""
@@ -125,7 +126,8 @@ class Replica:
         busy = _busy(running)
         priced = self._step(_when_busy(running), busy)
         rate = running / (self.steps * priced.seconds)
-        return self._state(running, _found(running, most), rate, priced, busy, np.zeros(running.shape, dtype=bool))
+        nobody = np.zeros(running.shape, dtype=bool)
+        return self._state(running, _found(running, most), rate, priced, busy, nobody, busy)
 
     def _shaped(self, load: Array) -> tuple[np.ndarray, np.ndarray]:
         """The load and the largest batch, in one shape with the lengths."""
@@ -189,16 +191,17 @@ class Replica:
         group = np.maximum(waiting, float(stack.admission_least))
         return np.asarray(np.minimum(group, np.maximum(batch, 1.0)))
 
-    def _first(self, batch: np.ndarray, seconds: np.ndarray, busy: Array) -> np.ndarray:
-        """Seconds to the first token, or until a sequence prefilled elsewhere takes part."""
+    def _first(self, batch: np.ndarray, seconds: np.ndarray, busy: Array, met: Array) -> np.ndarray:
+        """Seconds to the first token, or until a sequence prefilled elsewhere takes part; `met`: chance that others
+        run when it comes."""
         stack = self.machine.stack
         if self.prefilled:
-            return np.asarray(0.5 * busy * seconds)
+            return np.asarray(0.5 * met * seconds)
         others = (float(stack.admission_least) - 1.0) * self.output / batch  # steps until they have come, or all ended
         look = np.maximum(float(stack.admission_interval), np.minimum(others, self.output))
         alone = not stack.chunked_prefill
         own = self._price(0.0 * batch, self._group(batch), busy) if alone else self._price(batch, 1.0, busy)
-        waits = busy * seconds * (0.5 * look + float(stack.admission_delay))
+        waits = met * seconds * (0.5 * look + float(stack.admission_delay))
         return np.asarray(waits + self._seconds(own, 1.0) + float(stack.tokenization) * np.asarray(self.prompt))
 
     def _token(self, others: np.ndarray, busy: Array) -> np.ndarray:
@@ -219,9 +222,10 @@ class Replica:
         priced: _Step,
         busy: np.ndarray,
         saturated: np.ndarray,
+        met: np.ndarray,
     ) -> SteadyState:
         step, seconds = priced.amount, priced.seconds
-        first = self._first(batch, seconds, busy)
+        first = self._first(batch, seconds, busy, met)
         joules = joules_of(step, seconds, self.machine) / seconds * busy * priced.working
         token = self._token(others, busy)
         return SteadyState(rate, batch, seconds, token, first, busy, joules, saturated, step, priced.of_all)

@@ -91,6 +91,7 @@ class _Run:
         progress: Callable[[int], None] | None,
     ) -> None:
         self.prompts, self.outputs = lengths_of(workload)
+        self.cached = None if workload.cached_tokens is None else workload.cached_tokens.tolist()
         self.log, self.moved = RequestLog(len(workload)), MovedLog(len(workload), prefill.replicas)
         self.clock = Clock()
         self._limits, self._link, self._progress = limits, Link(self.clock, limits), progress
@@ -113,7 +114,7 @@ class _Run:
 
     def _send(self, request: int, now: int) -> Prefill | Decode | None:
         self.log.arrival_s[request] = now * SECONDS_PER_TICK
-        prompt = Request(request, self.prompts[request], 1)
+        prompt = Request(request, self.prompts[request], 1, self.cached[request] if self.cached else 0)
         prompt.onward = self.outputs[request] > 1
         if self._limits.layers and prompt.onward:
             return self._reserve(prompt, now)

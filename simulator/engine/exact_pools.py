@@ -24,7 +24,7 @@ class ExactPrefillReplica(OfPool, ExactReplica):
 
     def _admit_others(self, free: int, preempted: bool, now: int) -> None:
         self.journal.book_free(free)
-        for sequence in [each for each in self._running if not each.computed]:
+        for sequence in [each for each in self._running if each.computed == each.found]:
             self._on_admit(sequence, now)
 
 

@@ -46,7 +46,7 @@ class PrefillReplica(OfPool, Replica):
         promised = sum(self._kv.held(s.target) - self._kv.held(s.computed) for s, _ in chunks)
         self.journal.book_free(self._free - promised)
         for sequence, _ in chunks:
-            if not sequence.computed:
+            if sequence.computed == sequence.found:  # its first chunk
                 self._on_admit(sequence, now)
         return chunks
 

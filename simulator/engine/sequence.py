@@ -9,14 +9,15 @@ class Sequence:
     While it is prefilled, `computed` of its `target` tokens are cached. While it decodes, its state is what it was when
     it joined (`context` cached tokens and `generated` output tokens before iteration `joined`) and advances by one in
     every iteration. `epoch` grows whenever it leaves the decoders, so that notes about it elsewhere go stale. `onward`:
-    its cache is fetched by another machine when it ends here; its blocks stay until then. One that begins with tokens
-    `computed` found them in the cache: they count as its own blocks.
+    its cache is fetched by another machine when it ends here; its blocks stay until then. The `found` tokens that it
+    begins with were in the cache: they count as its own blocks.
     """
 
     __slots__ = (
         "computed",
         "context",
         "epoch",
+        "found",
         "generated",
         "id",
         "joined",
@@ -27,13 +28,13 @@ class Sequence:
         "target",
     )
 
-    def __init__(self, identity: int, prompt: int, output: int, computed: int = 0) -> None:
+    def __init__(self, identity: int, prompt: int, output: int, found: int = 0) -> None:
         self.id = identity
         self.prompt = prompt
         self.output = output
         self.generated = 0
         self.target = prompt  # tokens to compute before the next one is emitted
-        self.computed = computed
+        self.computed = self.found = found
         self.context = 0
         self.joined = -1
         self.epoch = 0
