@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
@@ -184,11 +185,17 @@ def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -
         return Problem(f"{name or 'this'} has {found} items, {many} are needed", where(location))
     message = details["msg"]
     if message.startswith("Input ") or kind in _WISHES:
-        wish = _WISHES.get(kind) or message.removeprefix("Input should ").split(",")[0].replace("True", "true")
+        wish = _WISHES.get(kind) or _wish(kind, message)
         message = f"{name or 'this'} should {wish}, not {_shown(details['input'])}"
     elif name:
         message = f"{name}: {message[0].lower()}{message[1:]}"
     return Problem(message, where(location))
+
+
+def _wish(kind: str, message: str) -> str:
+    """What pydantic wants, without what it got; the names of a literal are all told."""
+    wish = message.removeprefix("Input should ").replace("True", "true")
+    return wish if kind == "literal_error" else wish.split(",")[0]
 
 
 def _name(location: Location) -> str:
@@ -305,6 +312,7 @@ def _of_words(problems: list[Problem]) -> Iterator[Problem]:
     named = {p.where for p in names}
     meant = {p.where for p in names if (p.mend or "").startswith("did you mean")}
     measured = {p.where for p in problems if (p.mend or "").startswith("write '")} - meant
+    lists = {p.where for p in problems if " should be a list" in p.what} - meant
     for problem in problems:
         of_name = problem in names
         if problem.where in meant and not of_name:
@@ -313,7 +321,10 @@ def _of_words(problems: list[Problem]) -> Iterator[Problem]:
             continue
         if of_name and problem.where in measured:
             continue
-        yield problem
+        if of_name and problem.where in lists:
+            yield replace(problem, mend=f"{problem.mend}, or a list: [{_QUOTED.findall(problem.what)[-1]}]")
+        else:
+            yield problem
 
 
 def _order(where: Where | None) -> tuple[str, int, int]:

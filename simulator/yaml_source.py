@@ -33,6 +33,9 @@ _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
+_KEY_BEFORE = re.compile(r"[{,]\s*[\w.]+$")
+_INDEX = re.compile(r"\[[\d*]+\]")
+_FLOW_MEND = "write a key with brackets in quotes within {...}: {'machines[0].tp': [1, 2]}"
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,23 @@ def _parse(text: str, name: str, error: type[InputError]) -> Marked:
     except yaml.MarkedYAMLError as failure:
         mark = failure.problem_mark or failure.context_mark
         where = Where(name, mark.line + 1, mark.column + 1) if mark else Where(name)
-        raise error(Problem(failure.problem or "this is not YAML", where)) from None
+        mend = _FLOW_MEND if _unquoted_bracket(text, mark) else None
+        raise error(Problem(failure.problem or "this is not YAML", where, mend)) from None
     except yaml.reader.ReaderError as failure:
         read = text[: failure.position]
         where = Where(name, read.count("\n") + 1, len(read) - read.rfind("\n"))
         raise error(Problem(f"a character that YAML does not allow: {failure.reason}", where)) from None
     except UnicodeEncodeError as failure:
         raise error(Problem(f"character {failure.start} is not Unicode text", Where(name))) from None
+
+
+def _unquoted_bracket(text: str, mark: yaml.Mark | None) -> bool:
+    """Whether a place is the '[' of a key like machines[0].tp within {...}, which YAML takes for a list."""
+    lines = text.splitlines()
+    if mark is None or mark.line >= len(lines):
+        return False
+    before, at = lines[mark.line][: mark.column], lines[mark.line][mark.column :]
+    return bool(_KEY_BEFORE.search(before)) and bool(_INDEX.match(at))
 
 
 class _Builder:

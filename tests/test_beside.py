@@ -96,12 +96,23 @@ def test_what_goes_together_with_each_model_is_no_axis(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"beside": {"run": "bil.yaml"}}, "no study 'bil.yaml'"),
+        ({"beside": {"run": "bil.yaml"}}, r"sweep:\d+:\d+: no study 'bil.yaml'"),
         (
             {"beside": {"training": "bill.yaml"}, "axes": {"training_tokens": [1e12]}},
             "beside.training: there is a column 'training_tokens'",
         ),
         ({"given": {"tokens_per_day": ["many"]}}, "given.tokens_per_day is text"),
+        (
+            {"given": {"tokens_per_day": [float("nan")]}},
+            "given.tokens_per_day holds (nan|None), which is no finite number",
+        ),
+        (
+            {"given": {"tokens_per_day": [float("inf")]}},
+            "given.tokens_per_day holds (inf|None), which is no finite number",
+        ),
+        ({"given": {"tokens_per_day": [10**400]}}, "given.tokens_per_day holds 10"),
+        ({"given": {"tokens_per_day": [[1, 2]]}}, "given.tokens_per_day holds"),
+        ({"keep": "tpot_mean_ms"}, "keep: 'tpot_mean_ms' is no condition; write tpot_mean_ms <= 50"),
         ({"given": {"machine": [1]}}, "given.machine: there is a column 'machine'"),
         ({"given": {"traffic.concurrency": [1]}, "axes": {"traffic.concurrency": [2]}}, "varies twice"),
         ({"derived": {"x": "run_enrgy * 2"}}, "derived.x"),

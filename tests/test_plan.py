@@ -133,6 +133,44 @@ def test_what_cannot_be_planned_is_said(study: Path, tmp_path: Path, old: str, n
         plan(study, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("stacks: vllm-2025", r"unknown stacks 'vllm-2025'; known: auto, default, or a list: \[vllm-2025\]"),
+        ("objective: [cost, energy]", "objective should be 'cost', 'energy', 'chips' or 'carbon', not a list"),
+        ("day: [0, 0]", "fleet.yaml:.*the day has no load in any hour"),
+    ],
+)
+def test_what_is_written_wrong_is_said_with_its_mend(study: Path, tmp_path: Path, line: str, said: str) -> None:
+    study.write_text(f"{study.read_text()}{line}\n")
+    with pytest.raises(ScenarioError, match=said):
+        plan(study, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("tp: [1, 2]", "tp: [512]", "every tp of the plan is more than the chips of a node"),
+        ("tp: [1, 2]", "stacks: [tt-metal-2025]", "no stack of the plan has numbers of the machine"),
+    ],
+)
+def test_machines_without_a_candidate_say_why(study: Path, tmp_path: Path, old: str, new: str, why: str) -> None:
+    study.write_text(ALONE.replace(old, new))
+    found = plan(study, tmp_path / "out")
+    assert not found.fleets
+    assert found.refused[why] >= 3
+
+
+def test_a_fleet_with_room_needs_no_more_for_a_fifth_more(study: Path, tmp_path: Path) -> None:
+    """A node that one request a second leaves idle stays one under 20 % more; no bound of its head-room is found."""
+    (tmp_path / "chat.yaml").write_text(SCENARIO.replace("request_rate: 60 /s", "request_rate: 1 /s"))
+    found = plan(study, tmp_path / "out")
+    assert found.fleets[0].nodes == 1
+    assert not found.headroom_found
+    assert set(found.sensitivity()["nodes"]) == {1}
+    assert "it holds at least " in " ".join(plan_lines(plan_document(found)))
+
+
 def test_carbon_decides_nothing_where_electricity_has_none(study: Path, tmp_path: Path) -> None:
     study.write_text(f"{study.read_text()}objective: carbon\ncarbon_intensity: 0 kg/kWh\n")
     with pytest.raises(ScenarioError, match="electricity without CO2e makes all fleets equal"):

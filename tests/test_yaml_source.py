@@ -124,6 +124,10 @@ def test_keys_are_those_of_yaml_1_2() -> None:
         ("a: !!set {b}", "m.yaml:1:4: the tag 'tag:yaml.org,2002:set' is not read"),
         ("a: 1\n---\nb: 1", "m.yaml:2:1: a second document begins"),
         ("a: [1", "m.yaml:2:1: did not find expected ',' or ']'"),
+        (
+            "a: {machines[0].tp: [1]}",
+            "m.yaml:1:13: did not find expected ',' or '}'; write a key with brackets in quotes within {...}",
+        ),
         ("a: 'x", "m.yaml:1:6: found unexpected end of stream"),
         ("ok: 1\na: \x01", "m.yaml:2:4: a character that YAML does not allow"),
         ("[" * 100, "m.yaml:1:65: it is nested more than 64 deep"),

@@ -20,7 +20,11 @@ def inclusion(experts: int, top_k: int, zipf: float) -> np.ndarray:
     weight = np.arange(1, experts + 1, dtype=float) ** -zipf
     certain = 0
     while True:
-        share = (top_k - certain) * weight[certain:] / weight[certain:].sum()
+        rest = weight[certain:].sum()
+        if not rest:  # so steep that what is left has no weight in double precision: the next ones in rank
+            certain, share = top_k, np.zeros(experts - top_k)
+            break
+        share = (top_k - certain) * weight[certain:] / rest
         over = int(np.count_nonzero(share >= 1.0))
         if not over:
             break

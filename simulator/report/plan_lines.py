@@ -63,10 +63,12 @@ def _figure_lines(document: Mapping[str, Any]) -> Iterator[str]:
         f"({document['grid']}, machines left out)"
     )
     half = document["slo_attainment_ci95"]
+    at_least = "" if document["headroom_found"] else " at least"
     interval = f" ± {percent(half)}" if half is not None else ""
     yield (
-        f"  at the peak {percent(document['slo_attainment'])}{interval} of the requests keep the SLO; it holds "
-        f"{significant(document['headroom'])} times the peak, {significant(document['largest_rate'])} requests/s"
+        f"  at the peak {percent(document['slo_attainment'])}{interval} of the requests keep the SLO; it "
+        f"holds{at_least} {significant(document['headroom'])} times the peak, "
+        f"{significant(document['largest_rate'])} requests/s"
     )
     yield f"  what binds a replica: {best['binding']}"
     bound = document["binding_constraint"]
@@ -88,8 +90,9 @@ def _trade_lines(document: Mapping[str, Any]) -> Iterator[str]:
     for row in document["runners_up"][:RUNNERS_UP]:
         peaks = f" and {row['peaks_nodes']} x {row['peaks_machine']}" if row["peaks_machine"] else ""
         prompts = f", prompts on {row['prefill_machine']}" if row["prefill_machine"] else ""
+        model = f" {row['model']}" if row.get("model") else ""
         yield (
-            f"runner-up: {row['nodes']} x {row['machine']}{peaks}{prompts}, {row['layout']} in {row['weights']}: "
-            f"{significant(row['cost_per_mtok_usd'])} USD per million output tokens, "
+            f"runner-up: {row['nodes']} x {row['machine']}{peaks}{prompts},{model} {row['layout']} "
+            f"in {row['weights']}: {significant(row['cost_per_mtok_usd'])} USD per million output tokens, "
             f"{significant(row['energy_per_output_token_j'])} J per output token, {row['chips']} chips"
         )

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 OWN = ["replication", "sample", "error"]
 """Columns that each study has for itself."""
 
+MOST_GIVEN = 1e300
+"""Above it formulas overflow to infinities."""
+
 
 def find_beside(file: str, folder: Path, within: tuple[Path, ...], at: Where) -> Path:
     """The file of a study that another one in `folder` names. Raise ScenarioError when it is none, or is one of those
     `within` which it is asked for."""
-    path = folder / file if (folder / file).is_file() else find_study(file)
+    path = folder / file if (folder / file).is_file() else find_study(file, at)
     if path.resolve() in within:
         raise ScenarioError(Problem(f"'{file}' stands beside itself", at, "name another study, or take it away"))
     return path
@@ -62,4 +65,9 @@ def repeated(table: DataFrame, given: Mapping[str, Values], at: Where) -> DataFr
     words = [name for name in combinations if combinations[name].map(lambda value: isinstance(value, str)).any()]
     if words:
         raise ScenarioError(Problem(f"given.{words[0]} is text", at, "write plain numbers: [1e6, 1e9]"))
+    for name in combinations:
+        for value in combinations[name]:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST_GIVEN <= value <= MOST_GIVEN:
+                what = f"given.{name} holds {str(value)[:40]}, which is no finite number"
+                raise ScenarioError(Problem(what, at, "write plain numbers: [1e6, 1e9]"))
     return table.merge(combinations, how="cross")

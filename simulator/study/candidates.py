@@ -116,18 +116,24 @@ class Candidates:
         if wanted == "default":
             return (None,)
         names = self._stacks.paths() if wanted == "auto" else wanted
-        return [
+        having = [
             name
             for name in names
             if name == profile.default_stack or {profile.name, profile.chip.name} & set(self._stacks.load(name).on)
         ]
+        if not having:
+            self._keep(Refusal("no stack of the plan has numbers of the machine"), profile.name)
+        return having
 
     def _layouts(self, profile: Profile, model: Architecture, precision: PrecisionChoice) -> Iterator[Layout]:
         """The degrees that the plan lists, within a node; or 1, 2, 4 ... of its chips, with experts cut or spread, and
         where a whole node is too small for the weights, so many nodes as stages as hold them."""
         chips = profile.node.chips
         if self._plan.tp != "auto":
-            yield from (Layout(tp=tp) for tp in self._plan.tp if tp <= chips)
+            fitting = [Layout(tp=tp) for tp in self._plan.tp if tp <= chips]
+            if not fitting:
+                self._keep(Refusal("every tp of the plan is more than the chips of a node"), profile.name)
+            yield from fitting
             return
         degrees = [1 << power for power in range(12) if 1 << power <= chips]
         experts = any(layer.ffn and layer.ffn.routed_experts for layer in model.layers)

@@ -98,6 +98,7 @@ def plan_document(found: Proposal) -> dict[str, Any]:
             "runners_up": table[table["verified"]].iloc[1:].to_dict(orient="records") if found.fleets else [],
             "grid": found.plan.grid if found.plan.carbon_intensity is None else "as the plan says",
             "headroom": found.headroom,
+            "headroom_found": found.headroom_found,
             "largest_rate": found.headroom * found.demand.peak,
             "slo": found.slo.summary(),
             "slo_attainment": share,

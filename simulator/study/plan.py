@@ -21,7 +21,7 @@ from simulator.hardware.catalogue import Catalogue
 from simulator.scenario import Scenario, scenario_of
 from simulator.serve import slo
 from simulator.stack.stack import Stacks
-from simulator.study.bench import Bench, Load, Miss
+from simulator.study.bench import HALVINGS, Bench, Load, Miss
 from simulator.study.candidates import Candidates
 from simulator.study.content import Contents
 from simulator.study.equal_loss import Level, Leveller, losses
@@ -39,6 +39,7 @@ MOST_REPLICAS = 10_000
 """Larger fleets are not simulated."""
 
 MOST_HEADROOM = 3.0
+"""Factors on the traffic above it are not tried."""
 
 WORTHWHILE = 0.98
 """Of the best fleet of one kind: what a second kind must promise before it is simulated."""
@@ -115,6 +116,7 @@ def plan(
         demand=demand,
         fleets=tuple(fleets),
         headroom=head,
+        headroom_found=head < MOST_HEADROOM - (MOST_HEADROOM - 1.0) / 2**HALVINGS,
         runs=tuple(runs),
         closed=tuple(closed),
         joined=tuple(joined),
@@ -264,7 +266,5 @@ def demand_of(scenario: Scenario, wanted: Plan, file: Path, source: Source) -> D
         mean = (len(requests) - 1) / span
     mean *= float(wanted.growth)
     day = wanted.day or (1.0,)
-    if not sum(day):
-        raise ScenarioError(Problem("the day has no load in any hour", where, "write day: [1, 2, 4, 2]"))
     hours = tuple(mean * load * len(day) / sum(day) for load in day)
     return Demand(mean, max(hours) * float(wanted.headroom), hours, float(requests.output_tokens.mean()))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Proposal(Shown):
     """fleets: verified ones, the best first (empty: nothing keeps the SLO); headroom: factor on the traffic that the
-    best still holds; runs: of its first part at the peak, one for each seed; closed: all fleets of one candidate by
-    their closed form; joined: fleets of two kinds likewise; refused: why others were none -> how many; levels: the
-    predicted losses where there are several models."""
+    best still holds; headroom_found: whether more was tried in vain; runs: of its first part at the peak, one for each
+    seed; closed: all fleets of one candidate by their closed form; joined: fleets of two kinds likewise; refused: why
+    others were none -> how many; levels: the predicted losses where there are several models."""
 
     name: str
     plan: Plan
@@ -37,6 +37,7 @@ class Proposal(Shown):
     demand: Demand
     fleets: tuple[Fleet, ...]
     headroom: float
+    headroom_found: bool
     runs: tuple[Mapping[str, Any], ...]
     closed: tuple[Fleet, ...]
     joined: tuple[Fleet, ...]
@@ -107,7 +108,9 @@ class Proposal(Shown):
 
         if not self.fleets:
             return DataFrame()
-        return DataFrame.from_records(sensitivity(self.fleets[0], self.objective, self.slo, self.demand, self.plan))
+        return DataFrame.from_records(
+            sensitivity(self.fleets[0], self.objective, self.slo, self.demand, self.plan, self.headroom)
+        )
 
     def level_lines(self) -> list[str]:
         """What is said of the models' losses, where there are several."""

@@ -20,10 +20,13 @@ from simulator.study.study import Plan
 MORE = 1.2
 
 
-def sensitivity(best: Fleet, objective: Objective, slo: Slo, demand: Demand, plan: Plan) -> list[dict[str, Any]]:
+def sensitivity(
+    best: Fleet, objective: Objective, slo: Slo, demand: Demand, plan: Plan, headroom: float = 1.0
+) -> list[dict[str, Any]]:
     """A record for each input: the objective of the same machines when it is 20 % larger, the change, and the nodes.
 
-    Where a replica then holds more or less, there are fewer or more of them in proportion; None where it holds nothing.
+    Where a replica then holds more or less, there are fewer or more of them in proportion, more only as far as the
+    `headroom` (the factor on the traffic that the fleet holds) does not do; None where it holds nothing.
     Limits and lengths are left out where prompts are computed apart: what each side then holds is not judged alone.
     """
     now = objective.of(best)
@@ -39,11 +42,11 @@ def sensitivity(best: Fleet, objective: Objective, slo: Slo, demand: Demand, pla
         return fleet(parts, demand, plan)
 
     def anew(by: Slo, under: Demand, prompts: float = 1.0, answers: float = 1.0) -> Fleet | None:
-        parts = [_judged_anew(part, by, prompts, answers) for part in best.parts]
+        parts = [_judged_anew(part, by, prompts, answers, headroom) for part in best.parts]
         known = [part for part in parts if part is not None]
         return fleet(known, under, plan) if len(known) == len(parts) else None
 
-    more = [Part(p.candidate, ceil(p.replicas * MORE - 1e-9), p.floor * MORE, p.rate * MORE) for p in best.parts]
+    more = [Part(p.candidate, _replicas(p.replicas, MORE, headroom), p.floor * MORE, p.rate * MORE) for p in best.parts]
     changed = {
         "price of the machines": priced(MORE, 1.0),
         "price of electricity": priced(1.0, MORE),
@@ -70,7 +73,16 @@ def _times(limit: float | None) -> float | None:
     return None if limit is None else limit * MORE
 
 
-def _judged_anew(part: Part, slo: Slo, prompts: float, answers: float) -> Part | None:
+def _replicas(now: int, ratio: float, headroom: float) -> int:
+    """Replicas where `ratio` times as many would be needed were all of them busy.
+
+    >>> _replicas(5, 1.2, 1.0), _replicas(5, 1.2, 1.5), _replicas(5, 0.5, 1.5)
+    (6, 5, 3)
+    """
+    return ceil(now * (ratio if ratio < 1.0 else max(1.0, ratio / headroom)) - 1e-9)
+
+
+def _judged_anew(part: Part, slo: Slo, prompts: float, answers: float, headroom: float) -> Part | None:
     """The part with as many replicas as it needs where each holds what it would hold then."""
     old = part.candidate
     requests = old.case.requests
@@ -78,7 +90,7 @@ def _judged_anew(part: Part, slo: Slo, prompts: float, answers: float) -> Part |
     new = judged(old.model, old.case, old.limits, slo, prompt * prompts, output * answers)
     if isinstance(new, Refusal):
         return None
-    return replace(part, candidate=new, replicas=ceil(part.replicas * old.rate / new.rate - 1e-9))
+    return replace(part, candidate=new, replicas=_replicas(part.replicas, old.rate / new.rate, headroom))
 
 
 def _priced(of_machines: float, of_electricity: float) -> Callable[[HourlyCost], HourlyCost]:

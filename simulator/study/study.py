@@ -241,6 +241,8 @@ class Plan(Common):
             raise ValueError("availability says how many spares there are; write one of the two")
         if self.racks is not None and self.rack_power is None:
             raise ValueError("racks hold as many nodes as they can feed; write rack_power: 40 kW")
+        if self.day and not any(self.day):
+            raise ValueError("the day has no load in any hour; write day: [1, 2, 4, 2]")
         for field in ("evaluate", "derived", "samples"):
             if field in self.model_fields_set:
                 raise ValueError(f"{field} means nothing in a plan; remove it")
@@ -297,7 +299,7 @@ def _kind(source: Source) -> str:
     return str(source.data.get("study", "sweep")) if isinstance(source.data, dict) else "sweep"
 
 
-def find_study(name: str) -> Path:
+def find_study(name: str, where: Where | None = None) -> Path:
     """A file, or the name of a packaged study. Raise ScenarioError when it is neither."""
     path = Path(name)
     if path.is_file():
@@ -305,4 +307,4 @@ def find_study(name: str) -> Path:
     packaged = packaged_studies()
     if path.stem in packaged and path.suffix in ("", ".yaml"):
         return packaged[path.stem]
-    raise ScenarioError(Problem(f"no study '{name}'", mend="packaged studies: " + ", ".join(packaged)))
+    raise ScenarioError(Problem(f"no study '{name}'", where, "packaged studies: " + ", ".join(packaged)))

@@ -56,7 +56,7 @@ def derived(table: DataFrame, study: Study | Crossover, at: Where) -> DataFrame:
     for name, formula in study.derived.items():
         if name in table.columns:
             raise ScenarioError(Problem(f"derived.{name}: there is a column '{name}'", at, "give it another name"))
-        table[name] = _evaluated(table, formula, f"derived.{name}", at, "eval")
+        table[name] = _evaluated(table, formula, f"derived.{name}", at)
     missing = [metric for metric in study.shown if metric not in table.columns]
     if missing:
         raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
@@ -71,8 +71,7 @@ def kept(table: DataFrame, condition: str | None, at: Where) -> DataFrame:
     bad condition."""
     if condition is None:
         return table
-    met: DataFrame = _evaluated(table, condition, "keep", at, "query")
-    stay = table["error"].notna() | table.index.isin(met.index)
+    stay = table["error"].notna() | _met(table, condition, "keep", at)
     return table[stay].reset_index(drop=True)
 
 
@@ -81,10 +80,7 @@ def conditioned(table: DataFrame, condition: str | None, metric: str, at: Where)
     table = table.copy()
     out = table["error"].notna()
     if condition:
-        met = _evaluated(table, condition, "within", at, "eval")
-        if str(getattr(met, "dtype", "")) != "bool":
-            raise ScenarioError(Problem(f"within: '{condition}' is no condition", at, "write tpot_mean_ms <= 50"))
-        out = ~met
+        out = ~_met(table, condition, "within", at)
     if "saturated" in table.columns:
         out = out | table["saturated"].eq(True)
     table[metric] = table[metric].astype(float).mask(out.astype(bool))
@@ -109,14 +105,22 @@ def _record(row: Row, results: Mapping[str, Result]) -> dict[str, Any]:
     return {**row.values, **place, **summary, "error": result.get("error")}
 
 
-def _evaluated(table: DataFrame, formula: str, name: str, at: Where, how: str) -> Any:
+def _evaluated(table: DataFrame, formula: str, name: str, at: Where) -> Any:
     """A formula of column names (in backticks where they hold dots) by pandas' own evaluator."""
     try:
-        return getattr(table, how)(formula, engine="python")
+        return table.eval(formula, engine="python")
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         mend = "write arithmetic on columns, those with dots in backticks: output_throughput / `traffic.request_rate`"
         raise ScenarioError(Problem(f"{name}: '{formula}' cannot be computed: {first}", at, mend)) from None
+
+
+def _met(table: DataFrame, condition: str, name: str, at: Where) -> Any:
+    """Which rows meet a condition. Raise ScenarioError for a number that is none."""
+    met = _evaluated(table, condition, name, at)
+    if str(getattr(met, "dtype", "")) != "bool":
+        raise ScenarioError(Problem(f"{name}: '{condition}' is no condition", at, "write tpot_mean_ms <= 50"))
+    return met
 
 
 def means(table: DataFrame, keys: Sequence[str], metrics: Sequence[str]) -> DataFrame:
@@ -175,8 +179,8 @@ def rankings(table: DataFrame, keys: Sequence[str], metric: str) -> DataFrame:
             _, model, machine = order.index[0]
             first[int(sample)] = (model, machine)
             if sample == 0 and len(order) > 1:
-                best, second = abs(order.iloc[0]), abs(order.iloc[1])
-                ahead = float(max(best, second) / max(min(best, second), 1e-300))
+                best, second = abs(float(order.iloc[0])), abs(float(order.iloc[1]))
+                ahead = max(best, second) / max(min(best, second), 1e-300)
         if 0 not in first:
             continue
         sampled = [winner == first[0] for sample, winner in first.items() if sample]
