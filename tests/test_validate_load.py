@@ -63,6 +63,13 @@ def test_a_rate_at_which_hardly_any_come_in_the_time_of_a_run_is_known_all_the_s
     assert run(load(Arrivals(rate=0.001, seconds=600.0)))["request_rate"] == pytest.approx(0.001, rel=0.3)
 
 
+def test_a_run_that_ends_before_its_first_answer_has_latencies_but_no_rates() -> None:
+    found = Bench(replace(load(Arrivals(rate=5.0, seconds=30.0), outputs=20_000.0), metered=True)).figures()
+    assert found["tpot_mean"] > 0.0
+    assert found["wall_watts"] > 0.0
+    assert not {"output_rate", "total_rate", "request_rate", "wall_joules"} & set(found)
+
+
 def test_a_part_of_the_replicas_stands_for_all() -> None:
     rate = requests_held(load(Arrivals())) * 0.7
     one, many = (

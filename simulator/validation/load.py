@@ -280,7 +280,8 @@ class Bench:
         if not load.metered:
             return {}
         watts = wall_watts(records, self._cost, load.machine, round(load.replicas * share), share)
-        return {"wall_watts": watts, "wall_joules": watts / rates["output_rate"]}
+        joules = {"wall_joules": watts / rates["output_rate"]} if rates else {}
+        return {"wall_watts": watts} | joules
 
     def _largest_rate(self, slo: Slo) -> float:
         """Requests per second of the system, searched from where the means of a steady batch keep the limits.
@@ -359,7 +360,8 @@ def _latencies(records: RunRecords) -> Figures:
 
 def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
     """Of the whole of a run with so many requests; of a run by the clock, which may well last longer, what is answered
-    while requests come, once the batch has filled; or between the first and the last answers of those there at once."""
+    while requests come, once the batch has filled (nothing is known of a run in which that is nothing); or between the
+    first and the last answers of those there at once."""
     requests = records.requests
     tokens = requests.output_tokens, requests.input_tokens + requests.output_tokens, np.ones(len(requests))
     order = np.argsort(requests.finish_s)
@@ -373,5 +375,7 @@ def _rates(records: RunRecords, arrivals: Arrivals) -> Figures:
         cut = 0 if whole else len(order) // FILLINGS
         start, stop = float(ends[cut - 1] if cut else np.min(requests.arrival_s)), float(ends[len(order) - cut - 1])
         inside = order[cut : len(order) - cut]
+    if not len(inside):
+        return {}
     names = ("output_rate", "total_rate", "request_rate")
     return {name: float(np.sum(each[inside])) / (stop - start) for name, each in zip(names, tokens, strict=True)}

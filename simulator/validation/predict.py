@@ -139,7 +139,10 @@ def _under_load(questions: Iterable[Question]) -> Iterator[tuple[str, float | Re
             elif question.reading in run:
                 yield question.row.id, _per_chip(question, run[question.reading])
             else:
-                yield question.row.id, Reason(f"no {question.reading} of requests with one token")
+                yield (
+                    question.row.id,
+                    Reason(f"no {question.reading} of such a run: single tokens, or no answer in time"),
+                )
 
 
 def _in_closed_form(questions: Iterable[Question]) -> dict[str, float | Reason]:
