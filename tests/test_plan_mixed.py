@@ -89,6 +89,14 @@ def test_too_few_requests_may_keep_limits_that_each_latency_keeps(shared: Path) 
     assert bench.miss("x", [{**run, "ttft_p99_ms": 2000.0}]).factor == 2.0
 
 
+def test_percentiles_count_for_nothing_where_requests_are_left() -> None:
+    bench = Bench(None, "", (), Slo(ttft_s=1.0, percentile=99.0), "percentiles", None, None, 1)  # type: ignore[arg-type]
+    run = {"saturated": False, "ttft_p99_ms": 990.0, "requests": 10, "requests_completed": 10}
+    assert bench.keeps([run])
+    assert not bench.keeps([run, {**run, "requests_completed": 9}])
+    assert not bench.keeps([])
+
+
 def test_machines_that_an_hour_does_not_need_are_off(shared: Path) -> None:
     found = planned(shared, day=DAY, mixed=False, verify=1)
     best = found.fleets[0]
@@ -121,6 +129,8 @@ def test_racks_spares_and_headroom(shared: Path) -> None:
         planned(shared, racks=2)
     with pytest.raises(RamwiseError, match="samples means nothing in a plan"):
         planned(shared, samples=4)
+    with pytest.raises(RamwiseError, match="a fleet below its peak does not carry the traffic"):
+        planned(shared, headroom=0.9)
 
 
 def test_several_goals_are_weighed_and_their_front_is_verified(shared: Path) -> None:

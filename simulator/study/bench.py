@@ -116,7 +116,8 @@ class Bench:
     def _within(self, run: Mapping[str, Any]) -> bool:
         if self.slo_by == "goodput":
             return float(run["slo_attainment"] or 0.0) >= self.slo.percentile / 100.0
-        return all(value <= limit for value, limit in self._latencies(run).values())
+        every = run["requests_completed"] == run["requests"]
+        return every and all(value <= limit for value, limit in self._latencies(run).values())
 
     def _latencies(self, run: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
         """Name of each limited latency -> its percentile and its limit, ms; the nearest percentile that runs know."""

@@ -235,6 +235,8 @@ class Plan(Common):
     def _decides(self) -> Plan:
         if "carbon" in self.goals and self.carbon_intensity == 0.0:
             raise ValueError("electricity without CO2e makes all fleets equal; write carbon_intensity: 0.4 kg/kWh")
+        if self.headroom < 1.0:
+            raise ValueError("a fleet below its peak does not carry the traffic; write headroom: 1.2, or a growth")
         if self.layouts and self.tp != "auto":
             raise ValueError("layouts say tp themselves; write tp in each of them and not beside them")
         if self.availability is not None and self.spares:
