@@ -337,3 +337,19 @@ def test_no_worker_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("study: sweep\nscenario: a.yaml\naxes: {traffic.osl: [10, 20]}\n")
     with pytest.raises(InputError, match="0 workers compute nothing"):
         sweep(tmp_path / "s.yaml", tmp_path / "out", workers=0)
+
+
+def test_a_model_whose_activations_do_not_fit_is_told_to_take_fewer_tokens_a_step(tmp_path: Path) -> None:
+    text = SERVE.replace("llama-3.1-8b", "llama-3.1-70b").replace("h100-sxm-8, tp: 1", "groq-lpu-576, tp: 8, pp: 72")
+    (first, *sheet) = said(tmp_path, text)
+    assert "does not fit 'groq-lpu-576' on 576 of 576 chips" in first
+    assert "a smaller `limits.max_num_batched_tokens` (activations take most)" in first
+    assert any("activations" in line for line in sheet)
+
+
+def test_a_metric_that_is_none_has_its_place(tmp_path: Path) -> None:
+    (tmp_path / "serve.yaml").write_text(SERVE)
+    study = tmp_path / "s.yaml"
+    study.write_text("scenario: serve.yaml\nevaluate: steady\naxes: {traffic.isl: [64, 128]}\nmetrics: [tpot_men_ms]\n")
+    with pytest.raises(InputError, match=r"s\.yaml:4:10: unknown metric 'tpot_men_ms'; did you mean 'tpot_mean_ms'"):
+        sweep(study, tmp_path / "out")

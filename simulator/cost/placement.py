@@ -135,7 +135,9 @@ def capacity(
     )
     if sheet.kv_blocks <= sheet.kv_fixed_blocks or any(tier.left < 0 for tier in tiers):
         chips = f"{layout.chips} of {machine.nodes * machine.profile.node.chips} chips"
-        mend = "use more chips (tp, pp), a smaller `precision`, other `limits`, or a machine with more memory"
+        heavy = any(tier.held.get("activations", 0.0) > sum(tier.held.values()) / 2 for tier in tiers)
+        limits = "a smaller `limits.max_num_batched_tokens` (activations take most)" if heavy else "other `limits`"
+        mend = f"use more chips (tp, pp), a smaller `precision`, {limits}, or a machine with more memory"
         if len(machine.tiers) > 1:
             mend += f"; or place tensors in another tier ({', '.join(machine.tiers)}), `placement: auto` for short"
         raise CapacityError(

@@ -126,7 +126,8 @@ def sweep(
     for name, found in others.items():
         table = joined(table, name, found.table, begun.source.where(("beside", name)))
     table = repeated(table, study.given, begun.source.where(("given",))) if study.given else table
-    table = kept(derived(table, study, at), study.keep, at)
+    table = derived(table, study, at, begun.source.where(("metrics",)))
+    table = kept(table, study.keep, begun.source.where(("keep",)))
     computed = count + sum(found.computed for found in others.values())
     reused = len(rows) - count + sum(found.reused for found in others.values())
     return Sweep(begun.name, study, table, computed, reused, space.levels)

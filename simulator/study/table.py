@@ -51,18 +51,19 @@ def records(rows: Sequence[Row], results: Mapping[str, Result]) -> DataFrame:
     return table
 
 
-def derived(table: DataFrame, study: Study | Crossover, at: Where) -> DataFrame:
-    """The table with the study's derived columns. Raise ScenarioError for a bad formula, or a metric that is none."""
+def derived(table: DataFrame, study: Study | Crossover, at: Where, shown_at: Where | None = None) -> DataFrame:
+    """The table with the study's derived columns. Raise ScenarioError for a bad formula, or (at `shown_at`) a metric
+    that is none."""
     for name, formula in study.derived.items():
         if name in table.columns:
             raise ScenarioError(Problem(f"derived.{name}: there is a column '{name}'", at, "give it another name"))
         table[name] = _evaluated(table, formula, f"derived.{name}", at)
     missing = [metric for metric in study.shown if metric not in table.columns]
     if missing:
-        raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], at))
+        raise ScenarioError(unknown("metric", missing[0], [str(name) for name in table.columns], shown_at or at))
     for metric in study.shown:
         if table[metric].map(lambda value: isinstance(value, str)).any():
-            raise ScenarioError(Problem(f"the metric '{metric}' is text", at, "name a column of numbers"))
+            raise ScenarioError(Problem(f"the metric '{metric}' is text", shown_at or at, "name a column of numbers"))
     return table
 
 
