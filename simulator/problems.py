@@ -19,6 +19,7 @@ Key = str | int | float
 Location = tuple[Key, ...]
 
 _QUOTED = re.compile(r"'([^']*)'")
+_FIRST = re.compile(r"(?:the )?(\w+) ")
 _SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
@@ -179,7 +180,7 @@ def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -
         return Problem(what, where(location), f"write '{example}'")
     if isinstance(error, Exception):
         what, *mend = str(error).split("; ", 1)
-        return Problem(what, where(location), mend[0] if mend else None)
+        return Problem(what, _place(what, location, data, where), mend[0] if mend else None)
     if kind in ("too_short", "too_long"):
         found, many = context["actual_length"], context.get("min_length", context.get("max_length"))
         return Problem(f"{name or 'this'} has {found} items, {many} are needed", where(location))
@@ -190,6 +191,14 @@ def _problem(details: ErrorDetails, model_type: Any, data: Any, where: Places) -
     elif name:
         message = f"{name}: {message[0].lower()}{message[1:]}"
     return Problem(message, where(location))
+
+
+def _place(what: str, location: Location, data: Any, where: Places) -> Where:
+    """Where a validator's words point: at the key of the mapping that they begin with, or at the value itself."""
+    first = _FIRST.match(what)
+    if first and first[1] in _keys(data, location):
+        return where((*location, first[1]), key=True)
+    return where(location)
 
 
 def _wish(kind: str, message: str) -> str:

@@ -138,7 +138,9 @@ def test_what_cannot_be_planned_is_said(study: Path, tmp_path: Path, old: str, n
     [
         ("stacks: vllm-2025", r"unknown stacks 'vllm-2025'; known: auto, default, or a list: \[vllm-2025\]"),
         ("objective: [cost, energy]", "objective should be 'cost', 'energy', 'chips' or 'carbon', not a list"),
-        ("day: [0, 0]", "fleet.yaml:.*the day has no load in any hour"),
+        ("layouts: [{tp: 2}]", "fleet.yaml:7:1: layouts say tp themselves"),
+        ("racks: 2", "fleet.yaml:7:1: racks hold as many nodes as they can feed; write rack_power: 40 kW"),
+        ("day: [0, 0]", "fleet.yaml:7:1: the day has no load in any hour"),
     ],
 )
 def test_what_is_written_wrong_is_said_with_its_mend(study: Path, tmp_path: Path, line: str, said: str) -> None:

@@ -134,12 +134,12 @@ WRONG = {
     "a trace's speed without a trace": (
         "isl: 100",
         "isl: 100\n  speed: 2",
-        r"6:3: .*speed means nothing beside request_rate; remove it",
+        r"8:3: speed means nothing beside request_rate; remove it",
     ),
     "thought outside of a loop": (
         "isl: 100",
         "isl: 100\n  think: 2 s",
-        r"6:3: .*think means nothing beside request_rate; remove it",
+        r"8:3: think means nothing beside request_rate; remove it",
     ),
     "gamma without a shape": ("isl: 100", "isl: 100\n  process: gamma", r"6:3: .*; write burstiness: 0.5"),
     "lengths that run backwards": ("isl: 100", "isl: {uniform: [9, 3]}", r"\d+:\d+: .*runs backwards; write \[3, 9\]"),
@@ -158,7 +158,7 @@ WRONG = {
     "a batch below its sequences": (
         "slo: {",
         "limits: {max_num_batched_tokens: 8}\nslo: {",
-        r"10:9: max_num_batched_tokens \(8\) is below max_num_seqs \(256\)",
+        r"10:10: max_num_batched_tokens \(8\) is below max_num_seqs \(256\)",
     ),
     "more memory than there is": (
         "slo: {",
