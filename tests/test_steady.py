@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from simulator.model.parallelism import Parallelism
 from simulator.model.zoo import load_model
 from simulator.quantity import Known
 from simulator.stack.stack import Stacks
+from simulator.study.evaluation import Evaluation
+from simulator.study.store import Store
 from simulator.study.sweep import sweep
 
 PLACES = {"h100-sxm-8": 1, "xeon-6980p-2s": 2, "tpu-v6e-16": 4, "wormhole-t3000": 8}
@@ -235,3 +238,13 @@ def test_no_more_prompts_run_together_than_there_are_requests() -> None:
     )
     assert patient.at_batch(1.0).rate == pytest.approx(eager.at_batch(1.0).rate)
     assert patient.at_batch(4.0).rate[0] > eager.at_batch(4.0).rate[0]
+
+
+def test_the_collector_waits_for_steady_states_alone_and_comes_back(tmp_path: Path) -> None:
+    steady, events = Evaluation(), Evaluation(Store(tmp_path / "store"))
+    with events.without_collector():
+        assert gc.isenabled()
+    with pytest.raises(ValueError, match="a study that is wrong"), steady.without_collector():
+        assert not gc.isenabled()
+        raise ValueError("a study that is wrong")
+    assert gc.isenabled()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,19 @@ class Evaluation:
     workers: int = 1
     cluster: str | None = None
     progress: Progress | None = None
+
+    @contextmanager
+    def without_collector(self) -> Iterator[None]:
+        """In closed form points and rows are many and in no circle: Python's search for circles, which walks all of
+        them again and again (a fifth of the time), waits until they are made. Events do make circles."""
+        paused = self.store is None and gc.isenabled()
+        if paused:
+            gc.disable()
+        try:
+            yield
+        finally:
+            if paused:
+                gc.enable()
 
     def results(self, wanted: Mapping[str, Point]) -> tuple[dict[str, Result], int]:
         """Key -> {"summary": ...} or {"error": ...} of every point, and how many of them were computed now."""

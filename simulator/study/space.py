@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class Row:
     key: str = ""
     refused: str = ""
 
-    @property
+    @cached_property
     def machine(self) -> str:
         """What results call the machine."""
         choice = self.point.scenario.machines[0] if self.point else None
@@ -39,7 +40,7 @@ class Row:
         pools = choice.pools if isinstance(choice, ServingMachineChoice) else (choice,)
         return choice.name or " > ".join(pool.hardware for pool in pools)
 
-    @property
+    @cached_property
     def model(self) -> str:
         """What results call the model."""
         return named(self.point.scenario.models[0]) if self.point else "-"

@@ -117,12 +117,13 @@ def sweep(
         there = begun.source.where(("beside", name))
         other = find_beside(file, here.parent, (*within, here), there)
         others[name] = sweep(other, out, **options, within=(*within, here))
-    rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
-    space.check()
-    check_names(rows, {"model", "machines"} - (set(study.axes) - {"model"}), begun.source.where(()))
-    results, count = begun.evaluation.results(space.points)
+    with begun.evaluation.without_collector():
+        rows = [row for changes in points(study.axes, study.together) for row in space.rows(changes)]
+        space.check()
+        check_names(rows, {"model", "machines"} - (set(study.axes) - {"model"}), begun.source.where(()))
+        results, count = begun.evaluation.results(space.points)
+        table = records(rows, results)
     at = begun.source.where(("derived",))
-    table = records(rows, results)
     for name, found in others.items():
         table = joined(table, name, found.table, begun.source.where(("beside", name)))
     table = repeated(table, study.given, begun.source.where(("given",))) if study.given else table
