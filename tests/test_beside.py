@@ -103,6 +103,10 @@ def test_what_goes_together_with_each_model_is_no_axis(folder: Path) -> None:
         ),
         ({"given": {"tokens_per_day": ["many"]}}, "given.tokens_per_day is text"),
         (
+            {"given": {"tokens_per_day": {"log": [1e6, 1e12], "points": 60_000}}},
+            r"60,000 given numbers make \d+,000 rows of \d+, more than 100,000; give fewer",
+        ),
+        (
             {"given": {"tokens_per_day": [float("nan")]}},
             "given.tokens_per_day holds (nan|None), which is no finite number",
         ),

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 OWN = ["replication", "sample", "error"]
 """Columns that each study has for itself."""
 
+MOST_ROWS = 100_000
+"""Of a table with what is given: beyond, its means take minutes."""
+
 MOST_GIVEN = 1e300
 """Above it formulas overflow to infinities."""
 
@@ -70,4 +73,8 @@ def repeated(table: DataFrame, given: Mapping[str, Values], at: Where) -> DataFr
             if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST_GIVEN <= value <= MOST_GIVEN:
                 what = f"given.{name} holds {str(value)[:40]}, which is no finite number"
                 raise ScenarioError(Problem(what, at, "write plain numbers: [1e6, 1e9]"))
+    rows = len(table) * len(combinations)
+    if rows > MOST_ROWS:
+        what = f"{len(combinations):,} given numbers make {rows:,} rows of {len(table):,}, more than {MOST_ROWS:,}"
+        raise ScenarioError(Problem(what, at, "give fewer"))
     return table.merge(combinations, how="cross")
