@@ -20,7 +20,7 @@ from simulator.model.zoo import load_model
 from simulator.quantity import format_quantity
 from simulator.stack.stack import Stacks
 from simulator.validation import demand
-from simulator.validation.fit import Fit, LeftOut, entries, fit, main, questions, run
+from simulator.validation.fit import REFUSED, Fit, LeftOut, Runs, entries, fit, main, questions, run
 from simulator.validation.leave_out import (
     A_RUN,
     ALONE,
@@ -368,3 +368,13 @@ def test_numbers_of_blocks_in_blocks_are_written_where_they_belong() -> None:
     assert found["layer_overhead"] == {"value": "1 us", "source": "before"}
     fresh = Entry("Other", "now", {"host.streaming.default": "0.7", "host.streaming.int8": "0.8", "overlap": "2"})
     assert plain(written(NESTED, fresh))["on"]["Other"]["host"] == {"streaming": {"default": "0.7", "int8": "0.8"}}
+
+
+def test_numbers_that_make_a_row_fail_are_no_better_for_it(asked: list[Question]) -> None:
+    class Refusing(Runs):
+        def seconds(self, asked: Any, numbers: Any) -> dict[str, float | Reason]:
+            return {q.row.id: q.measured for q in asked} | {asked[0].row.id: Reason("does not fit")}
+
+    found = run(asked, {}, Refusing())({})
+    assert found[0] == REFUSED > 0
+    assert not found[1:].any()

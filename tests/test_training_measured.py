@@ -15,7 +15,8 @@ from simulator.model.training.recompute import PARTS
 from simulator.train.step import as_recorded, event_time, step_events
 from simulator.validation import MeasurementError, aliases, validate
 from simulator.validation.kinds import kind_of
-from simulator.validation.training.fit import errors, fit, questions, start
+from simulator.validation.rows import Reason
+from simulator.validation.training.fit import LIMIT, errors, fit, questions, start
 from simulator.validation.training.kind import SCALE, SHIPPED, Training, in_closed_form, simulate
 from simulator.validation.training.question import TrainingInterpreter, TrainingQuestion
 from simulator.validation.training.rows import TrainingRow
@@ -195,3 +196,9 @@ def test_a_pull_keeps_numbers_that_the_rows_do_not_ask_to_move() -> None:
     begin = {"matmul.bf16": 0.6} | start(made, ["elementwise"])
     free, held = (fit(made, begin, leave_out=False, pull=pull).numbers for pull in (0.0, 10.0))
     assert abs(held["matmul.bf16"] - 0.6) < 0.01 < abs(free["matmul.bf16"] - 0.6)
+
+
+def test_numbers_that_refuse_a_row_are_no_better_for_it(asked: dict[str, TrainingQuestion]) -> None:
+    some = list(asked.values())[:3]
+    found = errors(some, {}, lambda q: Reason("does not fit") if q.row == some[0].row else q.row.value)
+    assert found.tolist() == [LIMIT, 0.0, 0.0]

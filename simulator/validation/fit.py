@@ -42,6 +42,9 @@ WHOLE = "stack"
 RUNS = 3
 """Times at which rows under load are run in a fit; between two runs it follows surrogates."""
 
+REFUSED = float(np.log(2.0))
+"""The logarithmic error of a row that numbers cannot simulate: as of one that is twice too slow."""
+
 Span = tuple[float, float]
 Asked = Question | Loop
 Q = TypeVar("Q", Question, Loop, Question | Loop)
@@ -194,12 +197,13 @@ def led(asked: Sequence[Asked], numbers: Mapping[str, float], runs: Runs) -> Err
 
 
 def run(asked: Sequence[Asked], _numbers: Mapping[str, float], runs: Runs) -> Errors:
-    """Numbers -> logarithms of simulated / measured, those of rows under load from runs."""
+    """Numbers -> logarithms of simulated / measured, those of rows under load from runs; 0 for what is searched and
+    not run, REFUSED for what these numbers cannot simulate."""
 
     def errors(changed: Mapping[str, float]) -> np.ndarray:
         simulated = runs.seconds([q for q in asked if not (_is_run(q) and is_searched(q))], changed)
-        known = [(simulated.get(q.row.id), q.measured) for q in asked]
-        return np.array([np.log(x / measured) if isinstance(x, float) else 0.0 for x, measured in known])
+        known = [(simulated.get(q.row.id, q.measured), q.measured) for q in asked]
+        return np.array([np.log(x / measured) if isinstance(x, float) else REFUSED for x, measured in known])
 
     return errors
 

@@ -95,9 +95,11 @@ def errors(
     numbers: Mapping[str, float],
     simulate: Callable[[TrainingQuestion], float | Reason] = simulate,
 ) -> np.ndarray:
-    """log(simulated / measured) of each row."""
+    """log(simulated / measured) of each row; LIMIT for one that these numbers refuse."""
     values = [simulate(with_numbers(question, numbers)) for question in asked]
-    return np.array([log(v / q.row.value) if isinstance(v, float) else 0.0 for v, q in zip(values, asked, strict=True)])
+    return np.array(
+        [log(v / q.row.value) if isinstance(v, float) else LIMIT for v, q in zip(values, asked, strict=True)]
+    )
 
 
 def search(
