@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from simulator.serve.machine import basis, machine_of, placed, places, prices
 from simulator.stack.stack import Stack, Stacks
 from simulator.workload import workload
 from simulator.yaml_source import Source
+
+Tokens = TypeVar("Tokens", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Case:
     def room(self) -> int:
         """Tokens of the longest request that the KV cache holds."""
         return self.kv.longest
+
+    def requests_held(self, prompt: Tokens, output: Tokens) -> Tokens:
+        """Requests of so many tokens that the KV cache holds at once, each with half of its answer on the mean."""
+        return self.sheet.kv_tokens / (prompt + output / 2)
 
 
 def prepare(scenario: Scenario, source: Source, profiles: Sequence[Path] = ()) -> list[Case]:

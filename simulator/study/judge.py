@@ -15,11 +15,16 @@ BATCHES = 48
 """Batches between one and the largest at which a replica is looked at, at even ratios."""
 
 
+def ending(limits: Limits, room: float) -> str:
+    """What ends the largest batch: seats, or a cache with `room` for so many requests."""
+    return "max_num_seqs" if limits.max_num_seqs <= room else "KV cache"
+
+
 def judged(
     model: str | ModelChoice, case: Case, limits: Limits, slo: Slo, prompt: float, output: float
 ) -> Candidate | Refusal:
     """The largest batch at which the means keep the SLO, for requests of so many tokens on average."""
-    room = case.sheet.kv_tokens / (prompt + output / 2)
+    room = case.requests_held(prompt, output)
     if room < 1.0:
         return Refusal("the KV cache does not hold a request")
     most = min(float(limits.max_num_seqs), room)
@@ -38,10 +43,8 @@ def judged(
         worst = max(over, key=lambda name: float(over[name].min()))
         return Refusal(f"{worst} above the SLO in the smallest batch", float(over[worst].min()))
     last = int(np.argmin(kept)) - 1 if not kept.all() else BATCHES - 1
-    if last == BATCHES - 1:
-        binding = "max_num_seqs" if limits.max_num_seqs <= room else "KV cache"
-    else:
-        binding = max(over, key=lambda name: float(over[name][last + 1]))
+    ends = last == BATCHES - 1
+    binding = ending(limits, room) if ends else max(over, key=lambda name: float(over[name][last + 1]))
     chosen = replica.at_batch(batches[last])
     side = Side(case, replica)
     return Candidate(model, (side,), limits, float(chosen.rate[0]), float(chosen.step_s[0]), binding)

@@ -22,7 +22,7 @@ from simulator.scenario.model import ModelChoice
 from simulator.serve import Case, link_of
 from simulator.study.candidate import Candidate, Refusal, Side
 from simulator.study.fleet import Demand
-from simulator.study.judge import BATCHES
+from simulator.study.judge import BATCHES, ending
 from simulator.study.steady_pools import pools_of
 from simulator.study.study import Goal, Plan
 
@@ -117,7 +117,7 @@ def _prefill(case: Case, limits: Limits, slo: Slo, prompt: float, output: float)
 
 def _decode(case: Case, limits: Limits, slo: Slo, prompt: float, output: float) -> Half | None:
     """The largest batch whose step keeps the limit of a token."""
-    room = case.sheet.kv_tokens / (prompt + output / 2)
+    room = case.requests_held(prompt, output)
     most = max(1.0, min(float(limits.max_num_seqs), room))
     replica = Replica(case.architecture, case.precision, case.machine, prompt, output, most, prefilled=True)
     state = replica.at_batch(np.geomspace(1.0, most, BATCHES))
@@ -126,7 +126,7 @@ def _decode(case: Case, limits: Limits, slo: Slo, prompt: float, output: float) 
     if not len(kept):
         return None
     last = int(kept[-1])
-    binding = "tpot" if last < BATCHES - 1 else ("max_num_seqs" if limits.max_num_seqs <= room else "KV cache")
+    binding = "tpot" if last < BATCHES - 1 else ending(limits, room)
     figures = float(state.rate[last]), float(state.joules[last]), float(state.step_s[last])
     return Half(case, limits, replica, *figures, binding)
 

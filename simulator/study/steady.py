@@ -80,7 +80,7 @@ def _together(case: Case, points: Sequence[Point]) -> list[dict[str, Any]]:
     loads = [_load(point, case) for point in points]
     prompt, output = (np.array([load[name] for load in loads]) for name in ("prompt", "output"))
     limits = points[0].serving.limits
-    most = np.minimum(float(limits.max_num_seqs), case.sheet.kv_tokens / (prompt + output / 2))
+    most = np.minimum(float(limits.max_num_seqs), case.requests_held(prompt, output))
     replicas = case.choice.replicas
     expected = quality(case.architecture, case.precision, float(points[0].serving.training_tokens)).summary()
     found: list[dict[str, Any]] = [{} for _ in points]

@@ -19,7 +19,7 @@ def pools_of(case: Case, prompt: np.ndarray, output: np.ndarray) -> Pools:
     prefill, link = case.prefill, case.link
     assert prefill is not None
     assert link is not None
-    room = case.sheet.kv_tokens / (prompt + output / 2)
+    room = case.requests_held(prompt, output)
     most = np.maximum(1.0, np.minimum(float(case.limits.max_num_seqs), room))
     limits = prefill.limits
     seqs = np.minimum(float(limits.max_num_seqs), prefill.sheet.kv_tokens / prompt)
